@@ -1,0 +1,41 @@
+# Everything by one word each, over CMake's presets (CMakePresets.json). Each target installs the Debian
+# packages that it needs and are missing (scripts/packages.txt).
+.PHONY: help build demo test test-quick bench clean
+.DEFAULT_GOAL := help
+CMAKE = cmake --log-level=WARNING
+
+help: ## what the targets do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the release executable: build/release/exeunt
+	@echo "make build: the release executable, build/release/exeunt"
+	@scripts/packages build
+	@$(CMAKE) --preset release
+	@cmake --build --preset release --target exeunt
+
+demo: ## run the bundled hypervisor, show its VM exits, replay them
+	@echo "make demo: the bundled hypervisor on exeunt, its VM exits as a table, and the proof by replay"
+	@scripts/packages build
+	@$(CMAKE) --preset release
+	@cmake --build --preset release --target exeunt guests
+	@scripts/demo
+
+test: ## all tests, at most 30 minutes on two cores
+	@echo "make test: all tests, with sanitizers and as released; at most 30 minutes on two cores"
+	@scripts/packages build test
+	@scripts/test.py
+
+test-quick: ## the two-minute subset of the tests
+	@echo "make test-quick: unit, guest and lint tests with sanitizers"
+	@scripts/packages build
+	@scripts/test.py --quick
+
+bench: ## micro guests on exeunt, QEMU TCG and Bochs, side by side
+	@echo "make bench: micro guests on exeunt, QEMU TCG and Bochs side by side; some ten minutes"
+	@scripts/packages build bench
+	@$(CMAKE) --preset release
+	@cmake --build --preset release --target exeunt guests
+	@scripts/bench.py
+
+clean: ## remove build/
+	rm -rf build
