@@ -1,9 +1,19 @@
 // All that a device sees of the machine, and all that the machine sees of a device.
 #pragma once
 
+#include "base/snapshot.hpp"
 #include "base/types.hpp"
 
 namespace exeunt {
+
+/// What every part of the machine outside the processors can do.
+class Device {
+public:
+    virtual ~Device() = default;
+    /// The state after power-up. Output lines go to their reset levels.
+    virtual void reset() = 0;
+    virtual void visit(StateVisitor& visitor) = 0;
+};
 
 /// A device that answers a range of physical addresses. `offset` counts from the start of its range;
 /// `size` is 1, 2, 4 or 8 bytes and an access never crosses an aligned 8-byte boundary.
@@ -36,6 +46,21 @@ public:
     virtual void message(u64 address, u32 data) = 0;
 };
 
+/// What answers an INTA cycle: the 8259 behind ExtINT.
+class InterruptSource {
+public:
+    virtual ~InterruptSource() = default;
+    virtual u8 acknowledge() = 0;
+};
+
+/// Guest RAM as bus masters see it. Bytes outside RAM read as FFH and are not written.
+class DmaMemory {
+public:
+    virtual ~DmaMemory() = default;
+    virtual void read(u64 at, void* to, u64 bytes) = 0;
+    virtual void write(u64 at, const void* from, u64 bytes) = 0;
+};
+
 /// What a processor asks its local interrupt controller (the local APIC, and the 8259 behind LINT0).
 class InterruptController {
 public:
@@ -51,6 +76,8 @@ public:
     /// False: no such MSR now, or a reserved bit: the instruction faults with #GP(0).
     virtual bool read_msr(u32 index, u64& value) = 0;
     virtual bool write_msr(u32 index, u64 value) = 0;
+    /// The processor takes an INIT (not merely receives one): SDM 3A 10.4.7.3.
+    virtual void init() {}
 };
 
 /// What interrupt controllers and the machine say to a processor.
