@@ -33,7 +33,7 @@ struct WriteTarget {
     u64 physical = 0, physical2 = 0;  ///< of the first byte; of the first byte on the second page
     unsigned bytes = 0;
     unsigned first = 0;               ///< bytes on the first page
-    bool special = false;
+    bool special = false, special2 = false;
 };
 
 /// Why Cpu::run() came back.
@@ -153,8 +153,22 @@ struct Cpu : CpuState {
     Result<void> store_linear(u64 linear, unsigned bytes, u64 value, bool implicit = false);
     Result<void> load_linear_bytes(u64 linear, void* to, unsigned bytes, bool implicit = false);
     Result<void> store_linear_bytes(u64 linear, const void* from, unsigned bytes, bool implicit = false);
+    Result<WriteTarget> prepare_linear(u64 linear, unsigned bytes, bool implicit = false);
+    Result<WriteTarget> translate_write(u64 linear, unsigned bytes, Privilege privilege);
     /// Whether every byte could be accessed so: faults as the access would, and does nothing else.
     Result<void> check_linear(u64 linear, unsigned bytes, AccessType type, bool implicit = false);
+
+    /// The linear address of the next page; outside 64-bit mode addresses wrap at 4 GiB.
+    u64 next_page(u64 linear) const {
+        const u64 next = (linear | 0xFFF) + 1;
+        return code64() ? next : next & 0xFFFF'FFFF;
+    }
+    /// Data breakpoints in DR0 to DR3: remembers in `pending_debug` what this access hit.
+    void note_data_breakpoint(u64 linear, unsigned bytes, bool write) {
+        if (dr7 & DR7::enables) [[unlikely]]
+            match_data_breakpoint(linear, bytes, write);
+    }
+    void match_data_breakpoint(u64 linear, unsigned bytes, bool write);
 
     // ---- Operands ------------------------------------------------------------------------------------------
     /// Explicit operand `i`: register, memory or immediate of at most 8 bytes, zero-extended.
@@ -181,6 +195,8 @@ struct Cpu : CpuState {
     // ---- Events --------------------------------------------------------------------------------------------
     /// The next boundary looks at pending events, however far the deadline is.
     void attention();
+    /// Delivers the exception of the instruction at `rip`. cpu/events.cpp.
+    Result<void> raise(const Stop& stop);
     /// Delivers an event with all that may follow (exits, double and triple fault). cpu/events.cpp.
     Result<void> deliver(const Event& event);
     /// What does not exist here stops the machine with these words; `section` cites the manual.
@@ -193,6 +209,10 @@ struct Cpu : CpuState {
 
     /// The instruction shadow: the next boundary takes no maskable interrupt (STI) or no event at all (MOV SS).
     void set_shadow(Shadow s) { new_shadow_ = s; attention(); }
+    /// A VM exit or an event's delivery ends every shadow.
+    void clear_shadow() { shadow = new_shadow_ = Shadow::none; }
+    /// Turns the Stop of the instruction at `rip` into what the architecture does with it (cpu/engine.cpp).
+    Stop settle(const Stop& stop);
 
     // ---- Running -------------------------------------------------------------------------------------------
     /// Executes until tick `deadline`, or until one of the other reasons. now() tells how far it came.
@@ -210,6 +230,8 @@ struct Cpu : CpuState {
     i64 remaining = 0;          ///< ticks left before the countdown must be looked at
     u64 fetch_key = 0;          ///< names translation, privilege and code mode to chained blocks
     Block* current_block = nullptr;
+    /// The instruction under way is the last of its block, so it may touch devices and decoded code.
+    bool last_of_block = true;
 
 private:
     friend class Engine;

@@ -69,9 +69,17 @@ public:
     void flush_world(u32 world);          ///< every context with this `world`
     void flush_pcid(u32 world, u16 pcid);
     void flush_second_level(u64 root);    ///< INVEPT single-context
+    void flush_second_level_all();        ///< INVEPT all-context
     void drop_page(Linear linear);        ///< INVLPG: in every PCID of the current world
     void drop_page(Linear linear, u32 world);
 
+    /// A page gained decoded code: stores must look again whether they may go straight to memory.
+    void forget_writes();
+    /// Without direct access every load and store takes the slow way (alignment checks, tests).
+    void set_direct(bool direct) {
+        if (direct_ != direct) flush_all();
+        direct_ = direct;
+    }
     /// Pages in which data breakpoints or other watchers need the slow way. Flushes.
     void watch_pages(std::vector<u64> linear_pages);
 
@@ -80,7 +88,12 @@ private:
     template <class Visit>
     void for_contexts(Visit visit);
     void flush(TlbContext& context);
-    Result<Translation> walk_legacy(Walk& walk);
+    void note_large(Linear linear, u64 bytes);
+    Result<Translation> walk_structures(Walk& walk);
+    Result<u64> read_entry(Walk& walk, u64 address, unsigned bytes, Physical& where);
+    Result<void> set_entry_bits(Walk& walk, u64 address, unsigned bytes, Physical where, u64 entry, u64 bits);
+    u32 denied(const Walk& walk, unsigned protection_key) const;
+    Result<Translation> finish(Walk& walk, u64 physical, u64 bytes, bool dirty, unsigned protection_key);
     u64 next_epoch() { return ++epochs_; }
 
     PhysicalMemory& memory_;
@@ -93,6 +106,7 @@ private:
     Privilege privilege_ = Privilege::supervisor;
     u64 epochs_ = 0;
     u64 uses_ = 0;
+    bool direct_ = true;
     std::vector<u64> watched_;
 };
 

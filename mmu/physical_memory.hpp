@@ -84,6 +84,11 @@ public:
     /// Marks [start, start + bytes), within one page, as decoded.
     void add_code(Physical start, u64 bytes);
     bool has_code(Physical at) const { return (at.value >> 12) < pages_ && code_lines_[at.value >> 12] != 0; }
+    /// Whether any of these bytes, all within one page, lies in a decoded line.
+    bool overwrites_code(Physical start, unsigned bytes) const {
+        const u64 first = start.page_offset() / 64, last = (start.page_offset() + bytes - 1) / 64;
+        return has_code(start) && (code_lines_[start.value >> 12] >> first << first << (63 - last)) != 0;
+    }
     /// Must be called before RAM is changed by other means than store() or write_bytes().
     void about_to_write(Physical start, u64 bytes);
     /// No decoded block of this page is left.

@@ -20,7 +20,7 @@ struct TlbKey {
 };
 
 /// One cached translation of a 4-KByte page. A tag is the linear page number shifted left by 12, plus the
-/// generation of its context in the low 12 bits; `empty` matches nothing.
+/// generation of its part in the low 12 bits; `empty` matches nothing.
 struct TlbEntry {
     static constexpr u64 empty = ~u64{0};
 
@@ -43,7 +43,8 @@ struct TlbPart {
     static constexpr unsigned data_entries = 4096;
     static constexpr unsigned fetch_entries = 512;
 
-    u64 generation = 0;  ///< 0 to FFEH; part of every tag
+    u64 generation = 0;        ///< 0 to FFEH; part of every tag but `write_tag`
+    u64 write_generation = 0;  ///< the same for `write_tag`
     u64 epoch = 0;       ///< unique over all parts and time: names this set of translations to chained blocks
     std::array<TlbEntry, data_entries> data{};
     std::array<FetchEntry, fetch_entries> fetch{};
@@ -52,8 +53,11 @@ struct TlbPart {
     FetchEntry& fetch_entry(u64 linear) { return fetch[(linear >> 12) % fetch_entries]; }
     /// The tag that an access ending at `last_byte` must find.
     u64 tag_of(u64 last_byte) const { return (last_byte & ~u64{0xFFF}) | generation; }
+    u64 write_tag_of(u64 last_byte) const { return (last_byte & ~u64{0xFFF}) | write_generation; }
 
     void flush(u64 new_epoch);
+    /// Makes every write take the slow way once; translations stay.
+    void forget_writes();
     void drop(u64 linear, u64 new_epoch);
 };
 

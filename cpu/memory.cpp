@@ -1,0 +1,281 @@
+// How data reaches memory: segmentation, the TLB, pages crossed, code overwritten, devices.
+//
+// The fast way (a TLB tag matches, one page) is load_fast and store_fast in cpu/fast_memory.hpp; everything else
+// comes here. Alignment checking (SDM 3A 6.15 "Alignment Check Exception") is done here too: while it is in force the
+// MMU hands out no direct entries.
+#include "cpu/cpu.hpp"
+#include "cpu/fast_memory.hpp"
+
+#include <cstring>
+
+namespace exeunt {
+
+namespace {
+
+bool alignment_checked(const Cpu& cpu) {
+    return cpu.cpl == 3 && (cpu.control.cr0 & CR0::AM) && cpu.flag(RFLAGS::AC);
+}
+
+Result<void> check_alignment(const Cpu& cpu, u64 linear, unsigned bytes) {
+    const unsigned alignment = bytes > 8 ? 8 : bytes;
+    if (alignment_checked(cpu) && (alignment & (alignment - 1)) == 0 && (linear & (alignment - 1)))
+        return exception(Vector::AC, 0);
+    return {};
+}
+
+Privilege privilege_of(const Cpu& cpu, bool implicit) { return implicit ? Privilege::supervisor : cpu.mmu.privilege(); }
+
+/// A device access must be the last of its block, so that what it changes (deadlines, interrupts, decoded code)
+/// is seen at the next instruction: in the middle of a block the instruction is tried again as a block of its own.
+bool must_retry(Cpu& cpu) { return !cpu.last_of_block; }
+
+Result<u64> read_physical(Cpu& cpu, const TlbEntry& entry, u64 linear, unsigned bytes) {
+    const Physical at{entry.physical + (linear & 0xFFF)};
+    if (entry.special) {
+        if (must_retry(cpu)) return stopped(Stop::Kind::retry);
+        return cpu.virtualization->special_read(cpu, at.value, linear, bytes);
+    }
+    if (const u8* p = cpu.memory.native(at)) {
+        u64 value = 0;
+        std::memcpy(&value, p, bytes);
+        return PhysicalMemory::little_endian(value);
+    }
+    if (must_retry(cpu)) return stopped(Stop::Kind::retry);
+    u64 value = 0;
+    for (unsigned done = 0; done < bytes;) {  // never across an aligned quadword
+        const unsigned room = 8 - static_cast<unsigned>((at.value + done) & 7);
+        unsigned chunk = bytes - done < room ? bytes - done : room;
+        while (chunk & (chunk - 1)) chunk &= chunk - 1;
+        value |= cpu.bus.mmio_read(at.value + done, chunk) << (8 * done);
+        done += chunk;
+    }
+    return value;
+}
+
+Result<void> write_physical(Cpu& cpu, u64 physical, bool special, u64 linear, unsigned bytes, u64 value) {
+    if (special) return cpu.virtualization->special_write(cpu, physical, linear, bytes, value);
+    const Physical at{physical};
+    switch (cpu.memory.kind(at)) {
+        case PhysicalMemory::Kind::rom: return {};
+        case PhysicalMemory::Kind::ram: {
+            if (cpu.memory.has_code(at)) cpu.memory.about_to_write(at, bytes);
+            const u64 raw = PhysicalMemory::little_endian(value);
+            std::memcpy(cpu.memory.native(at), &raw, bytes);
+            return {};
+        }
+        case PhysicalMemory::Kind::mmio: break;
+    }
+    for (unsigned done = 0; done < bytes;) {
+        const unsigned room = 8 - static_cast<unsigned>((at.value + done) & 7);
+        unsigned chunk = bytes - done < room ? bytes - done : room;
+        while (chunk & (chunk - 1)) chunk &= chunk - 1;
+        cpu.bus.mmio_write(at.value + done, chunk, (value >> (8 * done)) & low_mask(8 * chunk));
+        done += chunk;
+    }
+    return {};
+}
+
+/// Writes that must end their block: to devices, to special pages, over decoded code.
+bool ends_block(Cpu& cpu, Physical at, unsigned bytes, bool special) {
+    if (special || cpu.memory.kind(at) == PhysicalMemory::Kind::mmio) return true;
+    return cpu.memory.overwrites_code(at, bytes);
+}
+
+}  // namespace
+
+// ---- Linear ---------------------------------------------------------------------------------------------------
+
+Result<u64> Cpu::load_linear(u64 linear, unsigned bytes, bool implicit) {
+    if (!implicit) TRY(check_alignment(*this, linear, bytes));
+    const Access access{AccessType::read, privilege_of(*this, implicit)};
+    const unsigned first = static_cast<unsigned>(page_size - (linear & 0xFFF));
+    if (bytes <= first) [[likely]] {
+        const TlbEntry& entry = *TRY(mmu.lookup(Linear{linear}, access));
+        note_data_breakpoint(linear, bytes, false);
+        return read_physical(*this, entry, linear, bytes);
+    }
+    const u64 second_page = next_page(linear);
+    const TlbEntry low = *TRY(mmu.lookup(Linear{linear}, access));
+    const TlbEntry high = *TRY(mmu.lookup(Linear{second_page}, access));
+    const u64 a = TRY(read_physical(*this, low, linear, first));
+    const u64 b = TRY(read_physical(*this, high, second_page, bytes - first));
+    note_data_breakpoint(linear, bytes, false);
+    return a | (b << (8 * first));
+}
+
+Result<WriteTarget> Cpu::prepare_linear(u64 linear, unsigned bytes, bool implicit) {
+    if (!implicit) TRY(check_alignment(*this, linear, bytes));
+    return translate_write(linear, bytes, privilege_of(*this, implicit));
+}
+
+Result<WriteTarget> Cpu::translate_write(u64 linear, unsigned bytes, Privilege privilege) {
+    const Access access{AccessType::write, privilege};
+    WriteTarget target{.linear = linear, .bytes = bytes, .first = bytes};
+    const TlbEntry low = *TRY(mmu.lookup(Linear{linear}, access));
+    target.physical = low.physical + (linear & 0xFFF);
+    target.special = low.special;
+    const unsigned room = static_cast<unsigned>(page_size - (linear & 0xFFF));
+    bool ends = false;
+    if (bytes > room) [[unlikely]] {
+        target.first = room;
+        const TlbEntry high = *TRY(mmu.lookup(Linear{next_page(linear)}, access));
+        target.physical2 = high.physical;
+        target.special2 = high.special;
+        ends = ends_block(*this, Physical{high.physical}, bytes - room, high.special);
+    }
+    ends |= ends_block(*this, Physical{target.physical}, target.first, low.special);
+    if (ends && must_retry(*this)) return stopped(Stop::Kind::retry);
+    return target;
+}
+
+Result<void> Cpu::commit(const WriteTarget& target, u64 value) {
+    note_data_breakpoint(target.linear, target.bytes, true);
+    if (target.first == target.bytes) [[likely]]
+        return write_physical(*this, target.physical, target.special, target.linear, target.bytes, value);
+    TRY(write_physical(*this, target.physical, target.special, target.linear, target.first,
+                       value & low_mask(8 * target.first)));
+    return write_physical(*this, target.physical2, target.special2, next_page(target.linear),
+                          target.bytes - target.first, value >> (8 * target.first));
+}
+
+Result<u64> Cpu::read_target(const WriteTarget& target) {
+    TlbEntry entry;
+    entry.physical = target.physical & ~u64{0xFFF};
+    entry.special = target.special;
+    const u64 low = TRY(read_physical(*this, entry, target.linear, target.first));
+    if (target.first == target.bytes) [[likely]]
+        return low;
+    entry.physical = target.physical2;
+    entry.special = target.special2;
+    const u64 high = TRY(read_physical(*this, entry, next_page(target.linear), target.bytes - target.first));
+    return low | (high << (8 * target.first));
+}
+
+Result<void> Cpu::store_linear(u64 linear, unsigned bytes, u64 value, bool implicit) {
+    return commit(TRY(prepare_linear(linear, bytes, implicit)), value);
+}
+
+Result<void> Cpu::check_linear(u64 linear, unsigned bytes, AccessType type, bool implicit) {
+    const Access access{type, privilege_of(*this, implicit)};
+    for (u64 done = 0; done < bytes;) {
+        TRY(mmu.lookup(Linear{linear}, access));
+        const u64 chunk = page_size - (linear & 0xFFF);
+        done += chunk;
+        linear = next_page(linear);
+    }
+    return {};
+}
+
+Result<void> Cpu::load_linear_bytes(u64 linear, void* to, unsigned bytes, bool implicit) {
+    TRY(check_linear(linear, bytes, AccessType::read, implicit));
+    auto* out = static_cast<u8*>(to);
+    while (bytes > 0) {
+        const unsigned page_room = static_cast<unsigned>(page_size - (linear & 0xFFF));
+        unsigned chunk = bytes < 8 ? bytes : 8;
+        if (chunk > page_room) chunk = page_room;
+        const TlbEntry& entry = *TRY(mmu.lookup(Linear{linear}, {AccessType::read, privilege_of(*this, implicit)}));
+        const u64 value = TRY(read_physical(*this, entry, linear, chunk));
+        for (unsigned i = 0; i < chunk; ++i) *out++ = static_cast<u8>(value >> (8 * i));
+        note_data_breakpoint(linear, chunk, false);
+        linear += chunk;
+        bytes -= chunk;
+    }
+    return {};
+}
+
+Result<void> Cpu::store_linear_bytes(u64 linear, const void* from, unsigned bytes, bool implicit) {
+    TRY(check_linear(linear, bytes, AccessType::write, implicit));
+    const Privilege privilege = privilege_of(*this, implicit);
+    if (must_retry(*this)) {  // before anything is written: would any part have to end the block?
+        unsigned left = bytes;
+        for (u64 at = linear; left > 0; at = next_page(at)) {
+            const TlbEntry& e = *TRY(mmu.lookup(Linear{at}, {AccessType::write, privilege}));
+            const unsigned room = static_cast<unsigned>(page_size - (at & 0xFFF));
+            const unsigned here = left < room ? left : room;
+            if (ends_block(*this, Physical{e.physical + (at & 0xFFF)}, here, e.special))
+                return stopped(Stop::Kind::retry);
+            left -= here;
+        }
+    }
+    const auto* in = static_cast<const u8*>(from);
+    while (bytes > 0) {
+        const unsigned page_room = static_cast<unsigned>(page_size - (linear & 0xFFF));
+        unsigned chunk = bytes < 8 ? bytes : 8;
+        if (chunk > page_room) chunk = page_room;
+        u64 value = 0;
+        for (unsigned i = 0; i < chunk; ++i) value |= u64{*in++} << (8 * i);
+        TRY(commit(TRY(translate_write(linear, chunk, privilege)), value));
+        linear += chunk;
+        bytes -= chunk;
+    }
+    return {};
+}
+
+// ---- Segmented -------------------------------------------------------------------------------------------------
+
+Result<u64> Cpu::load(Seg segment, u64 offset, unsigned bytes) {
+    const u64 address = TRY(linear(segment, offset, bytes, AccessType::read));
+    return load_linear(address, bytes);
+}
+
+Result<WriteTarget> Cpu::prepare_write(Seg segment, u64 offset, unsigned bytes) {
+    const u64 address = TRY(linear(segment, offset, bytes, AccessType::write));
+    return prepare_linear(address, bytes, false);
+}
+
+Result<void> Cpu::store(Seg segment, u64 offset, unsigned bytes, u64 value) {
+    return commit(TRY(prepare_write(segment, offset, bytes)), value);
+}
+
+Result<void> Cpu::load_bytes(Seg segment, u64 offset, void* to, unsigned bytes) {
+    const u64 address = TRY(linear(segment, offset, bytes, AccessType::read));
+    return load_linear_bytes(address, to, bytes);
+}
+
+Result<void> Cpu::store_bytes(Seg segment, u64 offset, const void* from, unsigned bytes) {
+    const u64 address = TRY(linear(segment, offset, bytes, AccessType::write));
+    return store_linear_bytes(address, from, bytes);
+}
+
+// ---- Stack and near transfers ------------------------------------------------------------------------------------
+
+namespace {
+u64 stack_mask(const Cpu& cpu) { return low_mask(8 * cpu.stack_bytes()); }
+}  // namespace
+
+void Cpu::add_rsp(i64 bytes) {
+    const u64 mask = stack_mask(*this);
+    const u64 moved = (r[RSP] + static_cast<u64>(bytes)) & mask;
+    // With a 16-bit stack the upper bits of ESP stay; with a 32-bit one the upper half of RSP is not reachable.
+    r[RSP] = mask == 0xFFFF ? (r[RSP] & ~mask) | moved : moved;
+}
+
+Result<void> Cpu::push(u64 value, unsigned bytes) {
+    const u64 offset = (r[RSP] - bytes) & stack_mask(*this);
+    TRY(store(Seg::SS, offset, bytes, value));
+    add_rsp(-static_cast<i64>(bytes));
+    return {};
+}
+
+Result<u64> Cpu::peek_stack(unsigned offset, unsigned bytes) {
+    return load(Seg::SS, (r[RSP] + offset) & stack_mask(*this), bytes);
+}
+
+Result<u64> Cpu::pop(unsigned bytes) {
+    const u64 value = TRY(peek_stack(0, bytes));
+    add_rsp(bytes);
+    return value;
+}
+
+Result<void> Cpu::jump_near(u64 target, unsigned bytes) {
+    target &= low_mask(8 * bytes);
+    if (code64()) {
+        if (!canonical(target)) return general_protection(0);
+    } else if (target > seg(Seg::CS).limit) {
+        return general_protection(0);
+    }
+    next_rip = target;
+    return {};
+}
+
+}  // namespace exeunt
