@@ -66,12 +66,14 @@ private:
 }  // namespace exeunt
 
 /// `const u64 v = TRY(read(...));` gives the value, or returns the Stop from the enclosing function.
-#define TRY(expression)                                        \
-    __extension__({                                            \
-        auto&& try_result = (expression);                      \
-        if (!try_result.ok()) [[unlikely]]                     \
-            return try_result.stop();                          \
-        ::exeunt::detail::take(std::move(try_result));         \
+#define TRY(expression) EXEUNT_TRY(expression, __COUNTER__)
+#define EXEUNT_TRY(expression, unique) EXEUNT_TRY_AS(expression, try_result_##unique)
+#define EXEUNT_TRY_AS(expression, name)                 \
+    __extension__({                                     \
+        auto&& name = (expression);                     \
+        if (!name.ok()) [[unlikely]]                    \
+            return name.stop();                         \
+        ::exeunt::detail::take(std::move(name));        \
     })
 
 namespace exeunt::detail {

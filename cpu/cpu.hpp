@@ -128,23 +128,23 @@ struct Cpu : CpuState {
     /// Offset of the memory operand in its segment, truncated to the address size.
     u64 effective_address(const Insn& insn) const;
     /// Segmentation: rights, limit, canonical. Gives the linear address. #SS for SS, else #GP.
-    Result<u64> linear(Seg segment, u64 offset, unsigned bytes, AccessType type);
+    Result<u64> linear(Seg where, u64 offset, unsigned bytes, AccessType type);
     /// Only base + offset, as it would be computed, without checks (for qualifications).
-    u64 linear_unchecked(Seg segment, u64 offset, unsigned address_bytes) const;
+    u64 linear_unchecked(Seg where, u64 offset, unsigned address_bytes) const;
 
     /// Data at CPL's privilege, T unsigned and of 1 to 8 bytes.
     template <class T>
-    Result<T> load(Seg segment, u64 offset);
+    Result<T> load(Seg where, u64 offset);
     template <class T>
-    Result<void> store(Seg segment, u64 offset, T value);
+    Result<void> store(Seg where, u64 offset, T value);
     /// The same with a size at run time (1, 2, 4, 8).
-    Result<u64> load(Seg segment, u64 offset, unsigned bytes);
-    Result<void> store(Seg segment, u64 offset, unsigned bytes, u64 value);
+    Result<u64> load(Seg where, u64 offset, unsigned bytes);
+    Result<void> store(Seg where, u64 offset, unsigned bytes, u64 value);
     /// Any length up to 4096, e.g. XSAVE areas, vectors; all is checked before anything is written.
-    Result<void> load_bytes(Seg segment, u64 offset, void* to, unsigned bytes);
-    Result<void> store_bytes(Seg segment, u64 offset, const void* from, unsigned bytes);
+    Result<void> load_bytes(Seg where, u64 offset, void* to, unsigned bytes);
+    Result<void> store_bytes(Seg where, u64 offset, const void* from, unsigned bytes);
     /// Checks a write in full and remembers the target; commit() can not fail (for a special page it may).
-    Result<WriteTarget> prepare_write(Seg segment, u64 offset, unsigned bytes);
+    Result<WriteTarget> prepare_write(Seg where, u64 offset, unsigned bytes);
     Result<u64> read_target(const WriteTarget& target);
     Result<void> commit(const WriteTarget& target, u64 value);
 
@@ -248,13 +248,13 @@ private:
 };
 
 template <class T>
-Result<T> Cpu::load(Seg segment, u64 offset) {
-    const u64 value = TRY(load(segment, offset, sizeof(T)));
+Result<T> Cpu::load(Seg where, u64 offset) {
+    const u64 value = TRY(load(where, offset, sizeof(T)));
     return static_cast<T>(value);
 }
 template <class T>
-Result<void> Cpu::store(Seg segment, u64 offset, T value) {
-    return store(segment, offset, sizeof(T), value);
+Result<void> Cpu::store(Seg where, u64 offset, T value) {
+    return store(where, offset, sizeof(T), value);
 }
 
 }  // namespace exeunt

@@ -213,27 +213,27 @@ Result<void> Cpu::store_linear_bytes(u64 linear, const void* from, unsigned byte
 
 // ---- Segmented -------------------------------------------------------------------------------------------------
 
-Result<u64> Cpu::load(Seg segment, u64 offset, unsigned bytes) {
-    const u64 address = TRY(linear(segment, offset, bytes, AccessType::read));
+Result<u64> Cpu::load(Seg where, u64 offset, unsigned bytes) {
+    const u64 address = TRY(linear(where, offset, bytes, AccessType::read));
     return load_linear(address, bytes);
 }
 
-Result<WriteTarget> Cpu::prepare_write(Seg segment, u64 offset, unsigned bytes) {
-    const u64 address = TRY(linear(segment, offset, bytes, AccessType::write));
+Result<WriteTarget> Cpu::prepare_write(Seg where, u64 offset, unsigned bytes) {
+    const u64 address = TRY(linear(where, offset, bytes, AccessType::write));
     return prepare_linear(address, bytes, false);
 }
 
-Result<void> Cpu::store(Seg segment, u64 offset, unsigned bytes, u64 value) {
-    return commit(TRY(prepare_write(segment, offset, bytes)), value);
+Result<void> Cpu::store(Seg where, u64 offset, unsigned bytes, u64 value) {
+    return commit(TRY(prepare_write(where, offset, bytes)), value);
 }
 
-Result<void> Cpu::load_bytes(Seg segment, u64 offset, void* to, unsigned bytes) {
-    const u64 address = TRY(linear(segment, offset, bytes, AccessType::read));
+Result<void> Cpu::load_bytes(Seg where, u64 offset, void* to, unsigned bytes) {
+    const u64 address = TRY(linear(where, offset, bytes, AccessType::read));
     return load_linear_bytes(address, to, bytes);
 }
 
-Result<void> Cpu::store_bytes(Seg segment, u64 offset, const void* from, unsigned bytes) {
-    const u64 address = TRY(linear(segment, offset, bytes, AccessType::write));
+Result<void> Cpu::store_bytes(Seg where, u64 offset, const void* from, unsigned bytes) {
+    const u64 address = TRY(linear(where, offset, bytes, AccessType::write));
     return store_linear_bytes(address, from, bytes);
 }
 

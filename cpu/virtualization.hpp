@@ -4,6 +4,7 @@
 
 #include "arch/intercept.hpp"
 #include "arch/result.hpp"
+#include "base/snapshot.hpp"
 #include "cpu/insn.hpp"
 
 namespace exeunt {
