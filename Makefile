@@ -2,7 +2,6 @@
 # packages that it needs and are missing (scripts/packages.txt).
 .PHONY: help build demo test test-quick bench clean
 .DEFAULT_GOAL := help
-CMAKE = cmake --log-level=WARNING
 
 help: ## what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -10,13 +9,13 @@ help: ## what the targets do
 build: ## the release executable: build/release/exeunt
 	@echo "make build: the release executable, build/release/exeunt"
 	@scripts/packages build
-	@$(CMAKE) --preset release
+	@cmake --preset release >/dev/null
 	@cmake --build --preset release --target exeunt
 
 demo: ## run the bundled hypervisor, show its VM exits, replay them
 	@echo "make demo: the bundled hypervisor on exeunt, its VM exits as a table, and the proof by replay"
 	@scripts/packages build
-	@$(CMAKE) --preset release
+	@cmake --preset release >/dev/null
 	@cmake --build --preset release --target exeunt guests
 	@scripts/demo
 
@@ -33,7 +32,7 @@ test-quick: ## the two-minute subset of the tests
 bench: ## micro guests on exeunt, QEMU TCG and Bochs, side by side
 	@echo "make bench: micro guests on exeunt, QEMU TCG and Bochs side by side; some ten minutes"
 	@scripts/packages build bench
-	@$(CMAKE) --preset release
+	@cmake --preset release >/dev/null
 	@cmake --build --preset release --target exeunt guests
 	@scripts/bench.py
 

@@ -57,15 +57,15 @@ class Count:
             self.failures.append(f'{preset}: {case.get("name")}')
 
 
-def run(command):
+def run(command, quiet=False):
     print('+ ' + ' '.join(command), flush=True)
-    return subprocess.run(command, cwd=ROOT).returncode == 0
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL if quiet else None).returncode == 0
 
 
 def test(preset, arguments, jobs, count):
     """Configures, builds and tests one preset; a build that fails counts as one failure."""
     build = ROOT / 'build' / preset
-    if not (run(['cmake', '--log-level=WARNING', '--preset', preset])
+    if not (run(['cmake', '--preset', preset], quiet=True)
             and run(['cmake', '--build', '--preset', preset, '--parallel', str(jobs)])):
         count.failed += 1
         count.failures.append(f'{preset}: build')
