@@ -1,11 +1,11 @@
 # exeunt_embed_models(): cpu/models/NAME.json become rows MODEL("NAME", R"json(...)json") of the generated
-# table "cpu/builtin_models.inc", so that the executable needs no files beside it.
+# table "arch/builtin_models.inc", so that the executable needs no files beside it.
 function(exeunt_embed_models)
     file(GLOB models CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cpu/models/*.json)
     if(NOT models)
         return()
     endif()
-    set(output ${EXEUNT_GENERATED_DIR}/cpu/builtin_models.inc)
+    set(output ${EXEUNT_GENERATED_DIR}/arch/builtin_models.inc)
     set(rows "// Generated out of cpu/models/*.json.\n")
     foreach(model IN LISTS models)
         set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${model})
