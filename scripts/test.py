@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
-"""Builds and runs the tests: with sanitizers (preset dev) and as released (preset release).
-
-usage: scripts/test.py [--quick] [--jobs N]
-  --quick   preset dev only, without the label `slow`
+"""Builds and runs the tests: with sanitizers (preset dev) and as released (preset release), and the fuzz
+targets (preset fuzz).
 
 Closes with the line `N passed, N failed`, which counts doctest's test cases where a ctest entry is a
 doctest executable and the entry itself where it is not. Exit status 1 when anything failed.
@@ -20,10 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCTEST = re.compile(r'test cases:\s*(\d+)\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed')
 
 # preset, arguments of ctest. Sanitizers look for what is wrong in exeunt, on everything that is quick;
-# all the rest runs on what users run.
+# all the rest runs on what users run; the fuzz targets have a build of their own.
 STEPS = [
     ('dev', ['-LE', '^(slow|differential|replay|boot|cross|fuzz)$']),
     ('release', ['-LE', '^lint$']),
+    ('fuzz', []),
 ]
 QUICK = [
     ('dev', ['-L', '^(unit|guest|lint)$', '-LE', '^slow$']),
@@ -83,7 +82,7 @@ def test(preset, arguments, jobs, count):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--quick', action='store_true', help='preset dev only, without the label slow')
     parser.add_argument('--jobs', type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
