@@ -67,7 +67,8 @@ private:
 
 /// `const u64 v = TRY(read(...));` gives the value, or returns the Stop from the enclosing function.
 #define TRY(expression) EXEUNT_TRY(expression, __COUNTER__)
-#define EXEUNT_TRY(expression, unique) EXEUNT_TRY_AS(expression, try_result_##unique)
+#define EXEUNT_TRY(expression, unique) EXEUNT_TRY_NAMED(expression, unique)
+#define EXEUNT_TRY_NAMED(expression, unique) EXEUNT_TRY_AS(expression, try_result_##unique)
 #define EXEUNT_TRY_AS(expression, name)                 \
     __extension__({                                     \
         auto&& name = (expression);                     \

@@ -26,6 +26,7 @@ namespace exeunt {
 class BlockCache;
 class Msrs;
 struct Block;
+struct Link;
 
 /// What a store or RMW was translated to, between its checks and its commit.
 struct WriteTarget {
@@ -80,6 +81,7 @@ struct Cpu : CpuState {
 
     // ---- Guest mode ----------------------------------------------------------------------------------------
     bool in_guest = false;       ///< VMX non-root operation or an SVM guest
+    TlbKey guest_tlb_key;        ///< tags of the guest's translations; the extension sets it at entry (PCID is added)
     InterceptSet intercepted;    ///< while in_guest: instructions about which `virtualization` wants to be asked
     std::optional<Event> delivering;  ///< the event whose delivery is under way (IDT-vectoring, EXITINTINFO)
 
@@ -199,6 +201,8 @@ struct Cpu : CpuState {
     Result<void> raise(const Stop& stop);
     /// Delivers an event with all that may follow (exits, double and triple fault). cpu/events.cpp.
     Result<void> deliver(const Event& event);
+    /// MONITOR: watches the 64-byte line of this physical address; MWAIT ends when its contents change.
+    void arm_monitor(u64 physical);
     /// What does not exist here stops the machine with these words; `section` cites the manual.
     Stop unmodelled(std::string what, std::string section);
     const std::string& unmodelled_reason() const { return unmodelled_reason_; }
@@ -226,17 +230,42 @@ struct Cpu : CpuState {
 
     void visit(StateVisitor& visitor);
 
+    /// The privilege with which code is fetched.
+    Privilege fetch_privilege() const { return cpl == 3 ? Privilege::user : Privilege::supervisor; }
+    /// Decoded code changed, or how it is found: every chain to a block must be resolved again.
+    void code_changed();
+
     // ---- The engine's own (cpu/engine.cpp, cpu/fast/) ---------------------------------------------------------
     i64 remaining = 0;          ///< ticks left before the countdown must be looked at
     u64 fetch_key = 0;          ///< names translation, privilege and code mode to chained blocks
     Block* current_block = nullptr;
+    Link* open_link = nullptr;  ///< the way out of a block that the dispatcher shall resolve
+    Stop block_stop{};          ///< why the block under way was left before its end
+    std::uintptr_t stack_base = 0;
     /// The instruction under way is the last of its block, so it may touch devices and decoded code.
     bool last_of_block = true;
 
 private:
-    friend class Engine;
     friend class CpuSignals;
 
+    void update_fetch_key();
+    void hold_back(i64 keep);
+    void release();
+    Result<void> boundary();
+    Result<void> own_events();
+    bool must_step() const;
+    Stop execute_block(bool single);
+    Stop after_step(u64 rip_before, bool trap_flag);
+    Result<void> check_code_breakpoints();
+
+    Stop step_one();
+    Result<void> deliver_trap(const Event& event);
+    bool monitor_hit();
+    void watch_debug_addresses();
+
+    bool retry_single_ = false;
+    unsigned stepped_length_ = 0;
+    u64 watched_dr7_ = 0;
     Tick deadline_ = 0;
     i64 held_back_ = 0;         ///< ticks taken from `remaining` by attention()
     Shadow new_shadow_ = Shadow::none;

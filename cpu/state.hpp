@@ -100,6 +100,7 @@ struct CpuState {
     u64 misc_enable = 0;
     bool monitor_armed = false;
     u64 monitor_address = 0;  ///< physical address of the armed line
+    u64 monitor_line[8] = {};  ///< its contents when it was armed: MWAIT ends when they differ
 
     void visit(StateVisitor& visitor);
 };

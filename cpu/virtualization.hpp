@@ -24,6 +24,7 @@ struct Event {
     u32 error = 0;
     u64 address = 0;            ///< #PF: the linear address; #DB: bits for DR6
     u8 instruction_length = 0;  ///< software types: how far RIP moves
+    bool injected = false;      ///< by VM entry: `event()` is not asked about this one
 };
 
 struct IoAccess {
@@ -78,6 +79,9 @@ public:
     /// passed), before the core takes its own events, in the order of the manual. Also asked while halted. The
     /// extension consumes what exits (INIT, NMI, external interrupt, windows, timers, traps).
     virtual Result<void> boundary(Cpu& cpu) = 0;
+    /// Every instruction must be followed by a boundary (monitor trap flag). Asked before each while attention
+    /// is called; false costs nothing further.
+    virtual bool single_step(const Cpu& cpu) = 0;
     /// Whether the core may deliver an external interrupt now, apart from the shadow: RFLAGS.IF, unless the
     /// extension masks otherwise (SVM's V_INTR_MASKING).
     virtual bool interrupts_enabled(Cpu& cpu) = 0;

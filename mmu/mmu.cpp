@@ -87,6 +87,12 @@ void Mmu::forget_writes() {
     });
 }
 
+void Mmu::renew_epochs() {
+    for_contexts([this](TlbContext& c) {
+        for (TlbPart& part : c.parts) part.epoch = next_epoch();
+    });
+}
+
 void Mmu::watch_pages(std::vector<u64> linear_pages) {
     watched_ = std::move(linear_pages);
     flush_all();

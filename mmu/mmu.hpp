@@ -75,6 +75,8 @@ public:
 
     /// A page gained decoded code: stores must look again whether they may go straight to memory.
     void forget_writes();
+    /// Every name of a set of translations changes: whatever was found under one must be found again.
+    void renew_epochs();
     /// Without direct access every load and store takes the slow way (alignment checks, tests).
     void set_direct(bool direct) {
         if (direct_ != direct) flush_all();

@@ -53,8 +53,11 @@ void PhysicalMemory::about_to_write(Physical start, u64 bytes) {
         if (page < pages_ && code_lines_[page] != 0) {
             const unsigned first = static_cast<unsigned>((at & 0xFFF) / 64);
             const unsigned last = static_cast<unsigned>(((at & 0xFFF) + chunk - 1) / 64);
-            if (code_lines_[page] & (low_mask(last - first + 1) << first))
-                for (CodeListener* listener : listeners_) listener->code_written(Physical{at}, chunk);
+            if (code_lines_[page] & (low_mask(last - first + 1) << first)) {
+                bool left = false;
+                for (CodeListener* listener : listeners_) left |= listener->code_written(Physical{at}, chunk);
+                if (!left) code_lines_[page] = 0;
+            }
         }
         at += chunk;
     }

@@ -21,8 +21,8 @@ public:
     virtual ~CodeListener() = default;
     /// Direct native pointers for writing to this page must be forgotten.
     virtual void code_page_added(Physical page) = 0;
-    /// Decoded code in [start, start + size), within one page, is stale.
-    virtual void code_written(Physical start, u64 size) = 0;
+    /// Decoded code in [start, start + size), within one page, is stale. Returns whether any is left on the page.
+    virtual bool code_written(Physical start, u64 size) = 0;
 };
 
 class PhysicalMemory {
@@ -91,9 +91,6 @@ public:
     }
     /// Must be called before RAM is changed by other means than store() or write_bytes().
     void about_to_write(Physical start, u64 bytes);
-    /// No decoded block of this page is left.
-    void forget_code(Physical page) { code_lines_[page.value >> 12] = 0; }
-
     /// All RAM and writable regions, for snapshots and the state hash.
     void visit(StateVisitor& visitor);
 

@@ -1,0 +1,461 @@
+// The engine: from a boundary between instructions to the next one at which something is due.
+//
+// run() alternates between the boundary, where pending events are looked at in the manual's order (SDM 3A 6.9), and
+// blocks of decoded operations, which chain to one another until the countdown `remaining` ends or something needs
+// the dispatcher. Every tick is exact: a block that would overrun the countdown is executed instruction by
+// instruction, and a handler that stops gives back the ticks that did not happen.
+#include "cpu/blocks.hpp"
+#include "cpu/fast/threaded.hpp"
+#include "cpu/instructions.hpp"
+
+#include "base/ensure.hpp"
+
+#include <cstring>
+
+namespace exeunt {
+
+// ---- The countdown ------------------------------------------------------------------------------------------------
+
+/// Leaves `keep` ticks to run; the others are held back until release().
+void Cpu::hold_back(i64 keep) {
+    held_back_ += remaining - keep;
+    remaining = keep;
+}
+
+void Cpu::release() {
+    remaining += held_back_;
+    held_back_ = 0;
+}
+
+void Cpu::attention() {
+    attention_ = true;
+    hold_back(0);
+}
+
+void Cpu::shorten(Tick deadline) {
+    if (deadline >= deadline_) return;
+    const Tick present = now();
+    const i64 left = deadline > present ? static_cast<i64>(deadline - present) : 0;
+    held_back_ = left - remaining;
+    deadline_ = present + static_cast<Tick>(left);
+    attention();
+}
+
+// ---- Derived state ---------------------------------------------------------------------------------------------------
+
+void Cpu::update_fetch_key() {
+    // The low bits say how bytes become instructions, the rest which translations and which decoded code hold.
+    const u64 mode = code64() ? 3 : seg(Seg::CS).big() ? 2 : (real_mode() || v8086()) ? 0 : 1;
+    const TlbPart& part = mmu.part(fetch_privilege());
+    const bool chainable = code64() || (seg(Seg::CS).base == 0 && seg(Seg::CS).limit == 0xFFFF'FFFF);
+    // Code segments that are not flat are found anew each time: no key ever matches 0.
+    fetch_key = chainable ? part.epoch << 3 | mode << 1 | 1 : 0;
+}
+
+void Cpu::code_changed() {
+    mmu.renew_epochs();
+    update_fetch_key();
+}
+
+void Cpu::mode_changed() {
+    const bool smap_off = !(control.cr4 & CR4::SMAP) || (flags.rest & RFLAGS::AC);
+    mmu.set_privilege(cpl == 3   ? Privilege::user
+                      : smap_off ? Privilege::supervisor_smap_off
+                                 : Privilege::supervisor);
+    mmu.set_direct(!(cpl == 3 && (control.cr0 & CR0::AM) && (flags.rest & RFLAGS::AC)));
+    update_fetch_key();
+    watch_debug_addresses();
+    if ((flags.rest & (RFLAGS::TF | RFLAGS::RF)) || (dr7 & DR7::enables)) attention();
+}
+
+/// Pages with data breakpoints take the slow way to memory, where accesses are compared.
+void Cpu::watch_debug_addresses() {
+    if (!((dr7 | watched_dr7_) & DR7::enables)) return;
+    std::vector<u64> pages;
+    for (unsigned i = 0; i < 4; ++i)
+        if (((dr7 >> (2 * i)) & 3) && (extract(dr7, 17 + 4 * i, 16 + 4 * i) & 1)) {
+            pages.push_back(dr[i] & ~u64{0xFFF});
+            pages.push_back((dr[i] + 7) & ~u64{0xFFF});
+        }
+    watched_dr7_ = dr7;
+    mmu.watch_pages(std::move(pages));
+}
+
+void Cpu::match_data_breakpoint(u64 linear, unsigned bytes, bool write) {
+    // SDM 3A 17.2.4 "Debug Control Register (DR7)", 17.2.5 "Breakpoint Field Recognition".
+    static constexpr unsigned lengths[] = {1, 2, 8, 4};
+    for (unsigned i = 0; i < 4; ++i) {
+        const u64 condition = extract(dr7, 17 + 4 * i, 16 + 4 * i);
+        const bool wanted = condition == 3 || (condition == 1 && write);
+        if (!((dr7 >> (2 * i)) & 3) || !wanted) continue;
+        const u64 length = lengths[extract(dr7, 19 + 4 * i, 18 + 4 * i)];
+        const u64 first = dr[i] & ~(length - 1);
+        if (linear < first + length && first < linear + bytes) pending_debug |= bit(i);
+    }
+}
+
+void Cpu::arm_monitor(u64 physical) {
+    monitor_armed = true;
+    monitor_address = align_down(physical, 64);
+    memory.read_bytes(Physical{monitor_address}, monitor_line, sizeof monitor_line);
+}
+
+bool Cpu::monitor_hit() {
+    if (!monitor_armed) return true;
+    u64 line[8];
+    memory.read_bytes(Physical{monitor_address}, line, sizeof line);
+    return std::memcmp(line, monitor_line, sizeof line) != 0;
+}
+
+void Cpu::flags_changed() {
+    mode_changed();
+    attention();
+}
+
+void Cpu::set_rflags(u64 value) {
+    value = (value & RFLAGS::all) | RFLAGS::FIXED1;
+    const u64 changed = flags.value() ^ value;
+    flags.set_arithmetic(value);
+    flags.rest = value & ~RFLAGS::arithmetic;
+    if (changed & ~(RFLAGS::arithmetic | RFLAGS::DF | RFLAGS::ID | RFLAGS::NT | RFLAGS::IOPL)) flags_changed();
+}
+
+void Cpu::context_changed(bool flush) {
+    if (flush) mmu.flush_current();
+    TlbKey key = in_guest ? guest_tlb_key : TlbKey{};
+    if (control.cr4 & CR4::PCIDE) key.pcid = static_cast<u16>(control.cr3 & 0xFFF);
+    mmu.select(key);
+    update_fetch_key();
+}
+
+Result<void> Cpu::load_pdptes(u64 cr3) {
+    u64 entries[4];
+    for (unsigned i = 0; i < 4; ++i) {
+        GuestPhysical at{(cr3 & 0xFFFF'FFE0) + 8 * i};
+        Physical physical{at.value};
+        if (SecondLevel* second = mmu.second_level()) physical = TRY(second->translate(at, {})).physical;
+        entries[i] = memory.load<u64>(physical);
+        const u64 reserved = (low_mask(52) & ~low_mask(mmu.features().physical_bits)) | (u64{0xFFF} << 52) | 0x1E6;
+        if ((entries[i] & 1) && (entries[i] & reserved)) return general_protection(0);
+    }
+    for (unsigned i = 0; i < 4; ++i) control.pdpte[i] = entries[i];
+    return {};
+}
+
+// ---- Leaving a block ---------------------------------------------------------------------------------------------------
+
+const Op* leave(Cpu& cpu, const Op* op, const Stop& stop) {
+    Block& block = *cpu.current_block;
+    const u64 at = cpu.r[MemoryOperand::rip_register] + op->offset;
+    cpu.rip = cpu.code64() ? at : at & 0xFFFF'FFFF;
+    // What was not reached did not happen. The stopped instruction itself is a tick (the event it causes), unless
+    // it is only to be tried again.
+    cpu.remaining += block.ticks - op->position - (stop.kind == Stop::Kind::retry ? 0 : 1);
+    if (stop.kind == Stop::Kind::retry) cpu.blocks->split_after(block.physical + op->offset);
+    cpu.block_stop = stop;
+    return nullptr;
+}
+
+namespace {
+
+/// Any instruction in the middle of a block, by its general handler.
+const Op* general_plain(Cpu& cpu, const Op* op) {
+    const Insn& insn = *op->insn;
+    cpu.rip = cpu.r[MemoryOperand::rip_register] + op->offset;
+    cpu.next_rip = cpu.rip + op->length;
+    cpu.last_of_block = op->last;
+    const Result<void> result = insn.row->execute(cpu, insn);
+    cpu.last_of_block = true;
+    if (!result.ok()) [[unlikely]]
+        return leave(cpu, op, result.stop());
+    NEXT_OP(cpu, op + 1);
+}
+
+/// Any instruction that ends its block, by its general handler.
+const Op* general_last(Cpu& cpu, const Op* op) {
+    const Insn& insn = *op->insn;
+    const u64 mask = insn.mode == 64 ? ~u64{0} : 0xFFFF'FFFF;
+    cpu.rip = (cpu.r[MemoryOperand::rip_register] + op->offset) & mask;
+    cpu.next_rip = (cpu.rip + op->length) & mask;
+    const Result<void> result = execute(cpu, insn);
+    if (!result.ok()) [[unlikely]]
+        return leave(cpu, op, result.stop());
+    if (cpu.activity != Activity::active) [[unlikely]] {
+        cpu.rip = cpu.next_rip;
+        return nullptr;
+    }
+    TAKE_JUMP(cpu, cpu.next_rip);
+}
+
+/// An instruction of the model that exeunt does not execute.
+const Op* not_modelled(Cpu& cpu, const Op* op) {
+    cpu.rip = cpu.r[MemoryOperand::rip_register] + op->offset;
+    const Insn& insn = *op->insn;
+    const auto mode = cpu.current_block->mode;
+    return leave(cpu, op,
+                 cpu.unmodelled("the instruction " + disassemble(mode, {insn.bytes.data(), insn.length}, cpu.rip),
+                                "SDM 2"));
+}
+
+const Op* end_of_block(Cpu& cpu, const Op*) {
+    const u64 to = cpu.r[MemoryOperand::rip_register] + static_cast<u64>(cpu.current_block->link[0].offset);
+    TAKE_LINK(cpu, 0, to);
+}
+
+}  // namespace
+
+Handler general_handler(const Insn& insn) {
+    if (!insn.row) return not_modelled;
+    bool last = insn.row->ends == Ends::block || insn.row->intercept != Intercept::none || insn.row->fault;
+    last |= insn.repeat != Repeat::none && insn.operand_count == 0;
+    for (unsigned i = 0; i < insn.operand_count; ++i) {
+        const OperandKind kind = insn.operand[i].kind;
+        last |= kind == OperandKind::control || kind == OperandKind::debug ||
+                (kind == OperandKind::segment && i == 0);
+    }
+    return last ? general_last : general_plain;
+}
+
+Handler end_of_block_handler() { return end_of_block; }
+
+// ---- Running -----------------------------------------------------------------------------------------------------------
+
+/// Whether the next instruction must be executed alone, with a look at the boundary before and after it.
+bool Cpu::must_step() const {
+    if ((flags.rest & (RFLAGS::TF | RFLAGS::RF)) || shadow != Shadow::none || retry_single_) return true;
+    if (dr7 & DR7::enables) return true;
+    return in_guest && virtualization->single_step(*this);
+}
+
+Stop Cpu::execute_block(bool single) {
+    Link* link = open_link;
+    open_link = nullptr;
+    if (blocks->collect()) link = nullptr;
+    auto found = blocks->find(single);
+    if (!found.ok()) {
+        --remaining;
+        return found.stop();
+    }
+    Block* block = found.value();
+    if (!single && remaining < block->ticks) {
+        auto one = blocks->find(true);
+        if (!one.ok()) {
+            --remaining;
+            return one.stop();
+        }
+        block = one.value();
+    }
+    if (!block->single && fetch_key) {
+        blocks->jump(rip) = {fetch_key, rip, block};
+        if (link) {
+            link->target = block;
+            link->key = fetch_key;
+        }
+    }
+    block_stop = {};
+    stepped_length_ = block->bytes;
+    stack_base = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+    const Op* op = enter(*this, block, rip);
+    while (op) op = op->handler(*this, op);
+    current_block = nullptr;
+    return block_stop;
+}
+
+Stop Cpu::settle(const Stop& stop) {
+    switch (stop.kind) {
+        case Stop::Kind::none:
+        case Stop::Kind::world_switch:
+        case Stop::Kind::unmodelled: return stop;
+        case Stop::Kind::retry: retry_single_ = true; return {};
+        case Stop::Kind::exception: {
+            const Result<void> result = raise(stop);
+            return result.ok() ? Stop{} : settle(result.stop());
+        }
+        case Stop::Kind::second_level: {
+            const Result<void> result = virtualization->second_level_fault(*this);
+            return result.ok() ? Stop{} : settle(result.stop());
+        }
+    }
+    return stop;
+}
+
+/// After an instruction executed alone: traps, and the flags that last one instruction.
+Stop Cpu::after_step(u64 rip_before, bool trap_flag) {
+    if (trap_flag) {
+        const bool branch_only = debugctl & bit(1);
+        const bool branched = rip != rip_before + stepped_length_;
+        if (!branch_only || branched) pending_debug |= DR6::BS;
+    }
+    return {};
+}
+
+Result<void> Cpu::own_events() {
+    // SDM 3A Table 6-2 "Priority Among Simultaneous Exceptions and Interrupts".
+    const bool held = virtualization->events_held(*this);
+    if (init_pending && !held && !virtualization->init_blocked(*this)) {
+        init_pending = false;
+        reset(true);
+        return stopped(Stop::Kind::world_switch);
+    }
+    if (sipi_pending && activity == Activity::wait_for_sipi) {
+        sipi_pending = false;
+        seg(Seg::CS).selector = static_cast<u16>(sipi_vector << 8);
+        seg(Seg::CS).base = u64{sipi_vector} << 12;
+        rip = 0;
+        activity = Activity::active;
+        mode_changed();
+        return stopped(Stop::Kind::world_switch);
+    }
+    sipi_pending = false;
+    if (activity == Activity::wait_for_sipi || activity == Activity::shutdown) return {};
+    if (pending_debug && shadow != Shadow::mov_ss) {
+        const u64 bits = pending_debug;
+        pending_debug = 0;
+        return deliver_trap(Event{.vector = 1, .type = Event::Type::hardware_exception, .address = bits});
+    }
+    if (nmi_pending && !nmi_blocked && !held && shadow != Shadow::mov_ss) {
+        nmi_pending = false;
+        return deliver_trap(Event{.vector = 2, .type = Event::Type::nmi});
+    }
+    if (shadow != Shadow::none || held) return {};
+    u8 vector = 0;
+    if (in_guest && virtualization->take_virtual_interrupt(*this, vector))
+        return deliver_trap(Event{.vector = vector, .type = Event::Type::external_interrupt});
+    const bool enabled = in_guest ? virtualization->interrupts_enabled(*this) : flag(RFLAGS::IF);
+    if (enabled && controller && controller->interrupt_pending()) {
+        const Event event{.vector = controller->acknowledge(), .type = Event::Type::external_interrupt};
+        return deliver_trap(event);
+    }
+    return {};
+}
+
+/// An event that is delivered between instructions; its delivery is a tick of its own.
+Result<void> Cpu::deliver_trap(const Event& event) {
+    activity = Activity::active;
+    monitor_armed = false;
+    next_rip = rip;
+    clear_shadow();
+    --remaining;
+    const Result<void> result = deliver(event);
+    if (result.ok()) return stopped(Stop::Kind::world_switch);
+    const Stop stop = settle(result.stop());
+    return stop.kind == Stop::Kind::unmodelled ? stop : stopped(Stop::Kind::world_switch);
+}
+
+/// Looks at everything that may be due between two instructions. Stop::world_switch: something was; look again.
+Result<void> Cpu::boundary() {
+    if (in_guest) TRY(virtualization->boundary(*this));
+    return own_events();
+}
+
+Result<void> Cpu::check_code_breakpoints() {
+    if (flag(RFLAGS::RF) || !(dr7 & DR7::enables)) return {};
+    const u64 linear = code64() ? rip : (seg(Seg::CS).base + rip) & 0xFFFF'FFFF;
+    u64 hit = 0;
+    for (unsigned i = 0; i < 4; ++i) {
+        const bool enabled = (dr7 >> (2 * i)) & 3;
+        if (enabled && extract(dr7, 17 + 4 * i, 16 + 4 * i) == 0 && dr[i] == linear) hit |= bit(i);
+    }
+    if (hit) return debug_exception(hit);
+    return {};
+}
+
+RunEnd Cpu::run(Tick start, Tick deadline) {
+    deadline_ = deadline;
+    remaining = static_cast<i64>(deadline - start);
+    held_back_ = 0;
+    attention_ = true;
+    stop_requested_ = false;
+    for (;;) {
+        // The boundary: everything that may be due is looked at before the next instruction.
+        if (attention_) {
+            attention_ = false;
+            release();
+            shadow = new_shadow_;
+            new_shadow_ = Shadow::none;
+            if (remaining <= 0) {
+                new_shadow_ = shadow;
+                attention_ = true;
+                return RunEnd::deadline;
+            }
+            const Result<void> event = boundary();
+            if (!event.ok()) {
+                attention_ = true;
+                if (event.stop().kind == Stop::Kind::unmodelled) return RunEnd::unmodelled;
+                if (settle(event.stop()).kind == Stop::Kind::unmodelled) return RunEnd::unmodelled;
+                if (activity != Activity::shutdown) continue;
+            }
+            if (activity == Activity::shutdown && !in_guest) return RunEnd::shutdown;
+            if (activity != Activity::active) {
+                if (activity == Activity::mwait && monitor_hit()) {
+                    activity = Activity::active;
+                } else {
+                    return RunEnd::halted;
+                }
+            }
+            if (stop_requested_) {
+                new_shadow_ = shadow;
+                return RunEnd::yielded;
+            }
+        }
+        if (remaining <= 0) {
+            attention_ = true;
+            continue;
+        }
+        const bool stepping = must_step();
+        Stop stop;
+        if (stepping) {
+            stop = step_one();
+        } else {
+            stop = execute_block(false);
+            if (stop.kind != Stop::Kind::none) stop = settle(stop);
+        }
+        if (stop.kind == Stop::Kind::unmodelled) return RunEnd::unmodelled;
+        if (stepping || activity != Activity::active) attention_ = true;
+    }
+}
+
+/// One instruction alone: breakpoints before it, traps after it.
+Stop Cpu::step_one() {
+    retry_single_ = false;
+    const bool trap_flag = flag(RFLAGS::TF);
+    const bool resume_flag = flag(RFLAGS::RF);
+    if (const auto hit = check_code_breakpoints(); !hit.ok()) {
+        --remaining;
+        return settle(hit.stop());
+    }
+    const u64 rip_before = rip;
+    hold_back(1);
+    Stop stop = execute_block(true);
+    release();
+    if (stop.kind == Stop::Kind::none) {
+        if (resume_flag && rip != rip_before) flags.rest &= ~RFLAGS::RF;
+        return after_step(rip_before, trap_flag);
+    }
+    return settle(stop);
+}
+
+Stop Cpu::step() {
+    deadline_ = now() + 1'000'000;
+    remaining = 1'000'000;
+    held_back_ = 0;
+    attention_ = false;
+    shadow = new_shadow_;
+    new_shadow_ = Shadow::none;
+    if (const auto event = boundary(); !event.ok()) return event.stop();
+    if (activity != Activity::active) return {};
+    retry_single_ = true;
+    hold_back(1);
+    Stop stop = execute_block(true);
+    release();
+    retry_single_ = false;
+    if (stop.kind != Stop::Kind::none) settle(stop);
+    return stop;
+}
+
+Stop Cpu::unmodelled(std::string what, std::string section) {
+    unmodelled_reason_ = std::move(what) + " (" + std::move(section) + ")";
+    return stopped(Stop::Kind::unmodelled);
+}
+
+}  // namespace exeunt
