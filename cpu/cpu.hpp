@@ -54,6 +54,7 @@ struct Cpu : CpuState {
 
     // ---- Parts -----------------------------------------------------------------------------------------
     const unsigned index;
+    unsigned cpu_count = 1;  ///< processors of the machine, all in one package; APIC IDs are 0 to cpu_count - 1
     const CpuModel& model;
     PhysicalMemory& memory;
     IoBus& bus;

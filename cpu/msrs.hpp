@@ -18,6 +18,18 @@ namespace Msr {
 #include "cpu/msrs.inc"
 }  // namespace Msr
 
+/// MSRs of the local APIC that the core must know.
+inline constexpr u32 apic_base_msr = 0x1B, tsc_deadline_msr = 0x6E0;
+
+/// IA32_MISC_ENABLE, SDM 4 Table 2-2.
+namespace MiscEnable {
+inline constexpr u64 fast_strings = u64{1} << 0, BTS_unavailable = u64{1} << 11, PEBS_unavailable = u64{1} << 12,
+                     MONITOR = u64{1} << 18, limit_CPUID = u64{1} << 22, XD_disable = u64{1} << 34;
+}  // namespace MiscEnable
+
+/// EFER.AIBRSE, APM 2 3.1.7.
+inline constexpr u64 EFER_AIBRSE = u64{1} << 21;
+
 class Msrs {
 public:
     /// The core's rows, as far as the model has them.
@@ -55,8 +67,10 @@ private:
 bool execute_disable_available(const Cpu& cpu);
 /// Canonical in the widest linear address that the model supports, whatever CR4.LA57 says: what WRMSR checks.
 bool canonical_for_model(const Cpu& cpu, u64 address);
-/// The memory-type part of what firmware leaves behind: MTRRs that make RAM write-back and [hole, 4 GiB)
-/// uncacheable. `hole` is a power of two below 4 GiB.. 4 GiB, counted in bytes from 0.
-void set_firmware_mtrrs(Cpu& cpu, u64 hole);
+/// IA32_TSC_DEADLINE counts by the TSC, the controller by ticks: the tick for a deadline; 0 disarms.
+u64 deadline_to_tick(const Cpu& cpu, u64 tsc);
+/// What firmware leaves behind in the MTRRs: memory is write-back, except for the legacy video range and the last
+/// GByte below 4 GBytes, which are uncacheable, and C0000H to FFFFFH, which is write-protected.
+void set_firmware_mtrrs(Cpu& cpu);
 
 }  // namespace exeunt

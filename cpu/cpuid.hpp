@@ -1,0 +1,21 @@
+// CPUID: leaves out of the model's features, its caches and the processor's state.
+#pragma once
+
+#include "base/types.hpp"
+
+namespace exeunt {
+
+struct Cpu;
+
+struct CpuidResult {
+    u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
+    constexpr bool operator==(const CpuidResult&) const = default;
+};
+
+/// What CPUID gives now (OSXSAVE, OSPKE, the size of the XSAVE area and the like follow the state).
+CpuidResult cpuid(const Cpu& cpu, u32 leaf, u32 subleaf);
+
+/// Virtual frequencies, as leaves 15H and 16H state them: the TSC counts ticks, the APIC timer the crystal.
+inline constexpr u32 tsc_hertz = 1'000'000'000, crystal_hertz = 100'000'000;
+
+}  // namespace exeunt
