@@ -37,7 +37,8 @@ Result<u64> Mmu::read_entry(Walk& walk, u64 address, unsigned bytes, Physical& w
     where = Physical{address};
     if (second_level_) {
         const SecondLevelAccess access{.type = AccessType::read, .user = true, .linear_valid = true,
-                                       .linear = walk.linear.value, .paging_structure = true};
+                                       .linear = walk.linear.value, .paging_structure = true,
+                                       .probe = !walk.side_effects};
         where = TRY(second_level_->translate(GuestPhysical{address}, access)).physical;
     }
     return bytes == 8 ? memory_.load<u64>(where) : memory_.load<u32>(where);
@@ -47,7 +48,8 @@ Result<void> Mmu::set_entry_bits(Walk& walk, u64 address, unsigned bytes, Physic
     if ((entry & bits) == bits || !walk.side_effects) return {};
     if (second_level_) {
         const SecondLevelAccess access{.type = AccessType::write, .user = true, .linear_valid = true,
-                                       .linear = walk.linear.value, .paging_structure = true};
+                                       .linear = walk.linear.value, .paging_structure = true,
+                                       .probe = !walk.side_effects};
         where = TRY(second_level_->translate(GuestPhysical{address}, access)).physical;
     }
     if (bytes == 8) {
@@ -94,7 +96,8 @@ Result<Translation> Mmu::finish(Walk& walk, u64 physical, u64 bytes, bool dirty,
         const SecondLevelAccess access{.type = walk.access.type, .user = walk.access.user(), .linear_valid = true,
                                        .linear = walk.linear.value, .paging_structure = false,
                                        .supervisor_page = !walk.user, .writable_page = walk.writable,
-                                       .execute_disable_page = walk.execute_disable};
+                                       .execute_disable_page = walk.execute_disable,
+                                       .probe = !walk.side_effects};
         page = TRY(second_level_->translate(GuestPhysical{physical}, access));
         t.physical = page.physical;
         t.bytes = std::min(bytes, page.bytes);

@@ -17,6 +17,7 @@ struct SecondLevelAccess {
     bool supervisor_page = false;    ///< final translation only: the linear address is a supervisor one
     bool writable_page = false;      ///< ... R/W = 1 in every entry
     bool execute_disable_page = false;  ///< ... XD = 1 in some entry
+    bool probe = false;              ///< a debugger looks: no flag is set, nothing is logged
 };
 
 /// The translation, with what it allows beyond the access that was made.

@@ -1,0 +1,122 @@
+#include "mmu/ept.hpp"
+
+namespace exeunt {
+
+namespace {
+
+/// Bits of EPT paging-structure entries. SDM 3C Tables 28-1 to 28-6.
+constexpr u64 entry_read = bit(0), entry_write = bit(1), entry_execute = bit(2), entry_page = bit(7),
+              entry_accessed = bit(8), entry_dirty = bit(9);
+constexpr u64 rights_mask = entry_read | entry_write | entry_execute;
+
+/// Level 1 holds 4-KByte pages, 2 the page directory, 3 the page-directory-pointer table, 4 and 5 what is above.
+constexpr unsigned shift_of(unsigned level) { return 12 + 9 * (level - 1); }
+
+}  // namespace
+
+Stop Ept::refuse(EptFault::Kind kind, GuestPhysical address, const SecondLevelAccess& access, u64 qualification) {
+    fault_ = {kind, qualification, address.value, access.linear_valid ? access.linear : 0};
+    return stopped(Stop::Kind::second_level);
+}
+
+/// SDM 3C 28.2.3.1 "EPT Misconfigurations".
+bool Ept::misconfigured(u64 entry, unsigned level, bool leaf) const {
+    const u64 rights = entry & rights_mask;
+    if (rights == entry_write || rights == (entry_write | entry_execute)) return true;
+    if (rights == entry_execute && !features_.execute_only) return true;
+    u64 reserved = low_mask(52) & ~low_mask(features_.physical_bits);
+    if (!leaf) {
+        // Bit 7 of a PDPTE or PDE that is no page is 0 already; where pages of that size do not exist it is reserved.
+        reserved |= level >= 4 ? extract(~u64{0}, 7, 3) << 3 : extract(~u64{0}, 6, 3) << 3;
+        if (level == 3 && !features_.pages_1g) reserved |= entry_page;
+        if (level == 2 && !features_.pages_2m) reserved |= entry_page;
+        return (entry & reserved) != 0;
+    }
+    if (level > 1) reserved |= low_mask(shift_of(level)) & ~u64{0xFFF};
+    const u64 memory_type = extract(entry, 5, 3);
+    return (entry & reserved) != 0 || memory_type == 2 || memory_type == 3 || memory_type == 7;
+}
+
+/// SDM 3C Table 27-7 "Exit Qualification for EPT Violations".
+u64 Ept::qualification(const SecondLevelAccess& access, const Walk& walk, bool present) const {
+    u64 q = access.type == AccessType::execute ? bit(2) : access.write() ? bit(1) : bit(0);
+    // With accessed and dirty flags on, the processor's accesses to guest paging structures are treated as writes.
+    if (walk.accessed_dirty && access.paging_structure) q = bit(0) | bit(1);
+    if (present) q |= walk.rights << 3;
+    if (access.linear_valid) {
+        q |= bit(7);
+        if (!access.paging_structure) {
+            q |= bit(8);
+            if (features_.advanced_information) {
+                if (!access.supervisor_page) q |= bit(9);
+                if (access.writable_page) q |= bit(10);
+                if (access.execute_disable_page) q |= bit(11);
+            }
+        }
+    }
+    return q;
+}
+
+/// Walks to the entry that maps a page. False: an entry was not present.
+Result<bool> Ept::find_leaf(Walk& walk, const SecondLevelAccess& access) {
+    u64 table = eptp_ & low_mask(features_.physical_bits) & ~u64{0xFFF};
+    for (unsigned level = static_cast<unsigned>(extract(eptp_, 5, 3)) + 1; level >= 1; --level) {
+        const unsigned shift = shift_of(level);
+        const Physical where{table + extract(walk.address.value, shift + 8, shift) * 8};
+        const u64 entry = memory_.load<u64>(where);
+        walk.where[walk.entries] = where;
+        walk.entry[walk.entries++] = entry;
+        if ((entry & rights_mask) == 0) return false;
+        const bool large = (entry & entry_page) && ((level == 2 && features_.pages_2m) || (level == 3 && features_.pages_1g));
+        const bool leaf = level == 1 || large;
+        if (misconfigured(entry, level, leaf))
+            return refuse(EptFault::Kind::misconfiguration, walk.address, access, 0);
+        walk.rights &= entry;
+        if (leaf) {
+            walk.page_bytes = u64{1} << shift;
+            return true;
+        }
+        table = entry & low_mask(features_.physical_bits) & ~u64{0xFFF};
+    }
+    return true;  // not reached: level 1 is a leaf
+}
+
+/// SDM 3C 28.2.4 "Accessed and Dirty Flags for EPT", 28.2.5: with the log full nothing is changed.
+Result<void> Ept::set_flags(Walk& walk, const SecondLevelAccess& access, bool write) {
+    const unsigned leaf = walk.entries - 1;
+    const bool sets_dirty = write && !(walk.entry[leaf] & entry_dirty);
+    bool sets_any = sets_dirty;
+    for (unsigned i = 0; i < walk.entries; ++i) sets_any |= !(walk.entry[i] & entry_accessed);
+    if (!sets_any || access.probe) return {};
+    if (log_ && sets_dirty && log_->full()) return refuse(EptFault::Kind::log_full, walk.address, access, 0);
+    for (unsigned i = 0; i < walk.entries; ++i) {
+        const u64 flags = entry_accessed | (i == leaf && write ? entry_dirty : 0);
+        if ((walk.entry[i] & flags) != flags) memory_.store<u64>(walk.where[i], walk.entry[i] |= flags);
+    }
+    if (log_ && sets_dirty) log_->add(walk.address.page());
+    return {};
+}
+
+Result<SecondLevelPage> Ept::translate(GuestPhysical address, const SecondLevelAccess& access) {
+    Walk walk{.address = address, .accessed_dirty = (eptp_ & EPTP::accessed_dirty) != 0};
+    const bool present = TRY(find_leaf(walk, access));
+    const bool write = access.write() || (walk.accessed_dirty && access.paging_structure);
+    const u64 needed = access.type == AccessType::execute ? entry_execute
+                       : write                            ? entry_write | (access.write() ? 0 : entry_read)
+                                                          : entry_read;
+    if (!present || (walk.rights & needed) != needed)
+        return refuse(EptFault::Kind::violation, address, access, qualification(access, walk, present));
+    if (walk.accessed_dirty) TRY(set_flags(walk, access, write));
+
+    const u64 leaf = walk.entry[walk.entries - 1];
+    SecondLevelPage page;
+    page.bytes = walk.page_bytes;
+    const u64 frame = leaf & low_mask(features_.physical_bits) & ~(walk.page_bytes - 1);
+    page.physical = Physical{frame | (address.value & (walk.page_bytes - 1))};
+    page.read = walk.rights & entry_read;
+    page.write = (walk.rights & entry_write) && (!walk.accessed_dirty || (leaf & entry_dirty));
+    page.execute = walk.rights & entry_execute;
+    return page;
+}
+
+}  // namespace exeunt
