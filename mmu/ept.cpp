@@ -9,13 +9,15 @@ constexpr u64 entry_read = bit(0), entry_write = bit(1), entry_execute = bit(2),
               entry_accessed = bit(8), entry_dirty = bit(9);
 constexpr u64 rights_mask = entry_read | entry_write | entry_execute;
 
+constexpr bool is_write(const SecondLevelAccess& access) { return access.type == AccessType::write; }
+
 /// Level 1 holds 4-KByte pages, 2 the page directory, 3 the page-directory-pointer table, 4 and 5 what is above.
 constexpr unsigned shift_of(unsigned level) { return 12 + 9 * (level - 1); }
 
 }  // namespace
 
 Stop Ept::refuse(EptFault::Kind kind, GuestPhysical address, const SecondLevelAccess& access, u64 qualification) {
-    fault_ = {kind, qualification, address.value, access.linear_valid ? access.linear : 0};
+    if (!access.probe) fault_ = {kind, qualification, address.value, access.linear_valid ? access.linear : 0};
     return stopped(Stop::Kind::second_level);
 }
 
@@ -39,7 +41,7 @@ bool Ept::misconfigured(u64 entry, unsigned level, bool leaf) const {
 
 /// SDM 3C Table 27-7 "Exit Qualification for EPT Violations".
 u64 Ept::qualification(const SecondLevelAccess& access, const Walk& walk, bool present) const {
-    u64 q = access.type == AccessType::execute ? bit(2) : access.write() ? bit(1) : bit(0);
+    u64 q = access.type == AccessType::execute ? bit(2) : is_write(access) ? bit(1) : bit(0);
     // With accessed and dirty flags on, the processor's accesses to guest paging structures are treated as writes.
     if (walk.accessed_dirty && access.paging_structure) q = bit(0) | bit(1);
     if (present) q |= walk.rights << 3;
@@ -98,11 +100,13 @@ Result<void> Ept::set_flags(Walk& walk, const SecondLevelAccess& access, bool wr
 }
 
 Result<SecondLevelPage> Ept::translate(GuestPhysical address, const SecondLevelAccess& access) {
-    Walk walk{.address = address, .accessed_dirty = (eptp_ & EPTP::accessed_dirty) != 0};
+    Walk walk;
+    walk.address = address;
+    walk.accessed_dirty = eptp_ & EPTP::accessed_dirty;
     const bool present = TRY(find_leaf(walk, access));
-    const bool write = access.write() || (walk.accessed_dirty && access.paging_structure);
+    const bool write = is_write(access) || (walk.accessed_dirty && access.paging_structure);
     const u64 needed = access.type == AccessType::execute ? entry_execute
-                       : write                            ? entry_write | (access.write() ? 0 : entry_read)
+                       : write                            ? entry_write | (is_write(access) ? 0 : entry_read)
                                                           : entry_read;
     if (!present || (walk.rights & needed) != needed)
         return refuse(EptFault::Kind::violation, address, access, qualification(access, walk, present));
