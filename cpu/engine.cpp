@@ -198,8 +198,9 @@ const Op* not_modelled(Cpu& cpu, const Op* op) {
 }
 
 const Op* end_of_block(Cpu& cpu, const Op*) {
-    const u64 to = cpu.r[MemoryOperand::rip_register] + static_cast<u64>(cpu.current_block->link[0].offset);
-    TAKE_LINK(cpu, 0, to);
+    const Block& block = *cpu.current_block;
+    const u64 after = cpu.r[MemoryOperand::rip_register] + static_cast<u64>(block.link[0].offset);
+    TAKE_LINK(cpu, 0, block.mode == CodeMode::long64 ? after : after & 0xFFFF'FFFF);
 }
 
 }  // namespace
@@ -318,9 +319,9 @@ Result<void> Cpu::own_events() {
         return deliver_trap(Event{.vector = 2, .type = Event::Type::nmi});
     }
     if (shadow != Shadow::none || held) return {};
-    u8 vector = 0;
-    if (in_guest && virtualization->take_virtual_interrupt(*this, vector))
-        return deliver_trap(Event{.vector = vector, .type = Event::Type::external_interrupt});
+    u8 virtual_vector = 0;
+    if (in_guest && virtualization->take_virtual_interrupt(*this, virtual_vector))
+        return deliver_trap(Event{.vector = virtual_vector, .type = Event::Type::external_interrupt});
     const bool enabled = in_guest ? virtualization->interrupts_enabled(*this) : flag(RFLAGS::IF);
     if (enabled && controller && controller->interrupt_pending()) {
         const Event event{.vector = controller->acknowledge(), .type = Event::Type::external_interrupt};

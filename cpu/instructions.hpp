@@ -39,7 +39,6 @@ inline constexpr FaultCheck no_fault = nullptr;
 Result<void> gp_if_not_cpl0(const Cpu& cpu, const Insn& insn);   ///< #GP(0) unless CPL = 0
 Result<void> ud_if_not_protected(const Cpu& cpu, const Insn& insn);  ///< #UD in real and virtual-8086 mode
 Result<void> gp_if_tsd(const Cpu& cpu, const Insn& insn);        ///< RDTSC, RDTSCP: CR4.TSD and CPL > 0
-Result<void> ud_if_no_feature(const Cpu& cpu, const Insn& insn); ///< per mnemonic: arch/features.inc
 
 #define INSN(mnemonic, fault, intercept, ends) Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn);
 #include "cpu/instructions.inc"

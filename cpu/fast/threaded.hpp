@@ -54,13 +54,14 @@ const Op* leave(Cpu& cpu, const Op* op, const Stop& stop);
     return cpu.stack_base - reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) > 64 * 1024;
 }
 
-/// Takes one of the current block's ways out. `rip` is the linear target (already truncated to the code size).
-#define TAKE_LINK(cpu, number, rip)                                          \
+/// Takes one of the current block's ways out. `target_rip` is already truncated to the code size.
+#define TAKE_LINK(cpu, number, target_rip)                                   \
     do {                                                                     \
+        const u64 to = (target_rip);                                         \
         Link& way = (cpu).current_block->link[number];                       \
         if (way.key == (cpu).fetch_key) [[likely]]                           \
-            ENTER_BLOCK(cpu, way.target, rip);                               \
-        (cpu).rip = (rip);                                                   \
+            ENTER_BLOCK(cpu, way.target, to);                                \
+        (cpu).rip = to;                                                      \
         (cpu).open_link = &way;                                              \
         return nullptr;                                                      \
     } while (false)
