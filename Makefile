@@ -30,7 +30,7 @@ test-quick: ## the two-minute subset of the tests
 	@scripts/test.py --quick
 
 bench: ## micro guests on exeunt, QEMU TCG and Bochs, side by side
-	@echo "make bench: micro guests on exeunt, QEMU TCG and Bochs side by side; some ten minutes"
+	@echo "make bench: micro guests on exeunt, QEMU TCG and Bochs side by side; some fifteen minutes"
 	@scripts/packages build bench
 	@cmake --preset release >/dev/null
 	@cmake --build --preset release --target exeunt guests

@@ -15,6 +15,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,8 @@ PLAIN = ['alu', 'mem', 'call', 'fp', 'exc', 'io']
 GUESTS = PLAIN + ['svm', 'vmx']
 # Checksums that differ between the peers themselves: last bits of transcendentals, highest CPUID leaf.
 CHECKSUM_MAY_DIFFER = {'x87_trans', 'op_cpuid'}
+# CPU seconds; what is shorter is not measured but guessed.
+SHORTEST = 0.002
 # One exit and one entry each. QEMU TCG has no VT-x, so a vmx phase is held against the svm phase beside it.
 ROUND_TRIPS = {
     'vmx_cpuid_noept': 'svm_cpuid_nonp', 'vmx_cpuid_ept': 'svm_cpuid_npt', 'vmx_ept_viol': 'svm_npf',
@@ -128,8 +131,14 @@ class Bochs(Emulator):
 
 
 def cpu_seconds(pid):
-    """CPU time that all threads of a process have used so far, or None once it is gone."""
+    """CPU time that all threads of a child have used so far, or None once it has ended. The child is stopped
+    meanwhile: the kernel accounts for a running thread only at its ticks, some milliseconds apart."""
     try:
+        os.kill(pid, signal.SIGSTOP)
+        state = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if state.si_code != os.CLD_STOPPED:
+            return None
+        os.waitid(os.P_PID, pid, os.WSTOPPED)
         total = 0
         for thread in os.listdir(f'/proc/{pid}/task'):
             with open(f'/proc/{pid}/task/{thread}/schedstat') as schedstat:
@@ -137,6 +146,11 @@ def cpu_seconds(pid):
         return total / 1e9
     except (OSError, ValueError, IndexError):
         return None
+    finally:
+        try:
+            os.kill(pid, signal.SIGCONT)
+        except OSError:
+            pass
 
 
 def has_ended(process):
@@ -171,7 +185,8 @@ class Report:
     def line(self, line):
         now = cpu_seconds(self.pid)
         if found := re.match(r'@B (\S+) n=(\d+) insns=(\d+)', line):
-            self.phase, self.begin = found[1], now
+            # Read together with its end, a phase was over before anybody looked: it has no time.
+            self.phase, self.begin = found[1], None if b'@E' in self.buffer else now
             self.run.phases[self.phase] = Phase(int(found[2]), int(found[3]))
         elif found := re.match(r'@E (\S+) tsc=\w+ sum=(\w+)', line):
             phase = self.run.phases.get(found[1])
@@ -306,7 +321,7 @@ class Results:
         for run in runs:
             for name, phase in run.phases.items():
                 self.order.setdefault(name, run.guest)
-                if phase.checksum and phase.cpu > 0:
+                if phase.checksum and phase.cpu >= SHORTEST:
                     samples.setdefault((run.emulator, name), []).append(phase.operations / phase.cpu)
         for key, values in samples.items():
             self.rates[key] = statistics.median(values)
@@ -410,7 +425,7 @@ def verdict(results, main, guests):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--rounds', type=int, default=3, help='runs of each guest on each emulator (default 3)')
+    parser.add_argument('--rounds', type=int, default=5, help='runs of each guest on each emulator (default 5)')
     parser.add_argument('--guests', default=','.join(GUESTS), help=f'of {",".join(GUESTS)}')
     parser.add_argument('--div', type=int, default=2, help='divides every iteration count (default 2)')
     parser.add_argument('--json', help='keep all measurements in this file')
