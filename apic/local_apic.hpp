@@ -102,6 +102,9 @@ public:
     void local_event(Register lvt);
 
     void reset() override;
+    /// As firmware leaves the bootstrap processor's: enabled, LINT0 ExtINT, LINT1 NMI (virtual wire mode). For
+    /// starts without firmware. SDM 3A 10.4.7; MultiProcessor Specification 1.4 3.6.2.2.
+    void enter_virtual_wire_mode();
     void visit(StateVisitor& visitor) override;
 
 private:
@@ -171,7 +174,10 @@ private:
     // Timer.
     TimerMode timer_mode() const { return static_cast<TimerMode>(extract(reg(LVT_TIMER), 18, 17)); }
     u64 timer_period() const;  ///< ticks for each count
-    u32 current_count() const;
+    u32 current_count();
+    void settle_timer();
+    void catch_up();
+    bool before_deadline() const;
     void start_count(u32 count);
     void arm_timer();
     void timer_expired();
