@@ -91,7 +91,7 @@ void Harness::enter(Mode mode) {
         for (u64 v = 0; v < 256; ++v) {
             const u64 target = handler_address + 16 * v;
             const u64 selector = ia32e ? code64_0 : code32_0;
-            const u64 gate = (target & 0xFFFF) | selector << 16 | u64{0x8E00 | (v == 3 || v == 4 ? 0x6000 : 0)} << 32 |
+            const u64 gate = (target & 0xFFFF) | selector << 16 | (v == 3 || v == 4 ? u64{0xEE00} : u64{0x8E00}) << 32 |
                              (target >> 16) << 48;
             write(idt_address + (ia32e ? 16 : 8) * v, gate);
             if (ia32e) write(idt_address + 16 * v + 8, 0);
