@@ -28,21 +28,36 @@ bool Bus::uniform(u16 port, unsigned size) const {
     return true;
 }
 
+PortDevice* Bus::wide(u16 port, unsigned size) const {
+    for (const WidePort& wide : wide_)
+        if (wide.port == port && wide.size == size) return wide.device;
+    return nullptr;
+}
+
 u32 Bus::port_read(u16 port, unsigned size) {
+    const u32 mask = static_cast<u32>(low_mask(8 * size));
     if (size == 1 || uniform(port, size)) {
-        PortDevice* device = port_devices_[port_owner_[port]];
-        return device ? device->port_read(port, size) & static_cast<u32>(low_mask(8 * size))
-                      : static_cast<u32>(low_mask(8 * size));
+        if (PortDevice* device = port_devices_[port_owner_[port]]) return device->port_read(port, size) & mask;
+        return port >= pci_first_port_ ? pci_->io_read(port, size) & mask : mask;
     }
+    if (PortDevice* device = wide(port, size)) return device->port_read(port, size) & mask;
     u32 value = 0;
     for (unsigned i = 0; i < size; ++i) value |= port_read(static_cast<u16>(port + i), 1) << (8 * i);
     return value;
 }
 
 void Bus::port_write(u16 port, unsigned size, u32 value) {
+    value &= static_cast<u32>(low_mask(8 * size));
     if (size == 1 || uniform(port, size)) {
-        if (PortDevice* device = port_devices_[port_owner_[port]])
-            device->port_write(port, size, value & static_cast<u32>(low_mask(8 * size)));
+        if (PortDevice* device = port_devices_[port_owner_[port]]) {
+            device->port_write(port, size, value);
+        } else if (port >= pci_first_port_) {
+            pci_->io_write(port, size, value);
+        }
+        return;
+    }
+    if (PortDevice* device = wide(port, size)) {
+        device->port_write(port, size, value);
         return;
     }
     for (unsigned i = 0; i < size; ++i) port_write(static_cast<u16>(port + i), 1, (value >> (8 * i)) & 0xFF);
@@ -68,7 +83,8 @@ u64 Bus::mmio_read(u64 physical, unsigned size) {
     }
     const Range range = find(physical);
     const u64 mask = low_mask(8 * size);
-    return range.device ? range.device->mmio_read(physical - range.start, size) & mask : mask;
+    if (range.device) return range.device->mmio_read(physical - range.start, size) & mask;
+    return pci_ ? pci_->memory_read(physical, size) & mask : mask;
 }
 
 void Bus::mmio_write(u64 physical, unsigned size, u64 value) {
@@ -77,7 +93,12 @@ void Bus::mmio_write(u64 physical, unsigned size, u64 value) {
         return;
     }
     const Range range = find(physical);
-    if (range.device) range.device->mmio_write(physical - range.start, size, value & low_mask(8 * size));
+    value &= low_mask(8 * size);
+    if (range.device) {
+        range.device->mmio_write(physical - range.start, size, value);
+    } else if (pci_) {
+        pci_->memory_write(physical, size, value);
+    }
 }
 
 }  // namespace exeunt

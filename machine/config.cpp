@@ -146,6 +146,7 @@ std::string MachineConfig::to_json() const {
         {"schedule", {{"slice", schedule.slice}, {"seed", schedule.seed}, {"limit", schedule.limit}}},
     };
     for (const ImageFile& initrd : initrds) out["initrds"].push_back(image_json(initrd));
+    if (cpu_file.given()) out["cpu_file"] = image_json(cpu_file);
     if (drive.given()) out["drive"] = image_json(drive);
     // What is not UTF-8 in a path or a command line survives as U+FFFD; it can not stop the recording.
     return out.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
@@ -157,6 +158,7 @@ MachineConfig MachineConfig::from_json(std::string_view text, const std::string&
     MachineConfig config;
     Reader reader(document, where, "");
     reader.read("cpu", config.cpu);
+    reader.read("cpu_file", config.cpu_file);
     reader.read("cpus", config.cpus);
     reader.read("memory", config.memory);
     reader.read("kernel", config.kernel);

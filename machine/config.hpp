@@ -28,6 +28,7 @@ inline constexpr u64 max_memory = u64{64} << 30;
 
 struct MachineConfig {
     std::string cpu = "intel-max";  ///< a built-in model, or the path of a JSON file
+    ImageFile cpu_file;             ///< set where `cpu` is a path
     unsigned cpus = 1;
     u64 memory = u64{1} << 30;
     ImageFile kernel;

@@ -1,5 +1,7 @@
 #include "machine/memory_map.hpp"
 
+#include "devices/pci_host.hpp"
+
 namespace exeunt {
 
 std::vector<MemoryRange> memory_map(u64 low_ram, u64 high_ram) {
@@ -9,7 +11,7 @@ std::vector<MemoryRange> memory_map(u64 low_ram, u64 high_ram) {
         {ebda, ebda_bytes, MemoryType::reserved},
         {bios, bios_bytes, MemoryType::reserved},
         {one_mib, low_ram - one_mib, MemoryType::usable},
-        {ecam, ecam_bytes, MemoryType::reserved},
+        {PciHost::ecam_base, PciHost::ecam_bytes, MemoryType::reserved},
     };
     if (high_ram != 0) map.push_back({four_gib, high_ram, MemoryType::usable});
     return map;

@@ -17,14 +17,6 @@ inline constexpr u64 vga_memory = 0xA0000, vga_memory_bytes = 0x20000;
 inline constexpr u64 option_roms = 0xC0000, option_roms_bytes = 0x30000;
 inline constexpr u64 bios = 0xF0000, bios_bytes = 0x10000;  ///< ACPI tables
 inline constexpr u64 one_mib = 0x10'0000;
-inline constexpr u64 low_hole = 0xC000'0000;       ///< RAM below 4 GiB ends here at the latest
-inline constexpr u64 pci_memory = 0xC000'0000, pci_memory_bytes = 0x2000'0000;
-inline constexpr u64 ecam = 0xE000'0000, ecam_bytes = 0x1000'0000;
-inline constexpr unsigned ecam_buses = 256;
-inline constexpr u64 io_apic = 0xFEC0'0000;
-inline constexpr u64 hpet = 0xFED0'0000;
-inline constexpr u64 local_apic = 0xFEE0'0000;
-inline constexpr u64 test_device = 0xFF00'0000;
 inline constexpr u64 four_gib = u64{1} << 32;
 }  // namespace AddressMap
 

@@ -14,6 +14,8 @@ namespace {
 /// How long every processor may sit in HLT with interrupts disabled before the machine counts as hung. Timers that
 /// nobody can hear go on for ever; NMIs, which could be heard, do not take ten seconds.
 constexpr Tick deaf_limit = 10 * ticks_per_second;
+/// The most that comes in at one moment.
+constexpr std::size_t input_piece = 256;
 
 }  // namespace
 
@@ -211,12 +213,10 @@ void RunLoop::give_up(std::string message) {
 }
 
 void RunLoop::take_input() {
-    const std::size_t room = input_port_.room ? input_port_.room() : 0;
-    if (room == 0) return;
-    const std::vector<u8> bytes = input_->take(now_, room);
+    const std::vector<u8> bytes = input_->take(now_, input_piece);
     if (bytes.empty()) return;
     if (input_log_) input_log_->input(now_, bytes);
-    for (const u8 byte : bytes) input_port_.receive(byte);
+    if (input_port_) input_port_(bytes);
     wake_all();
     deaf_since_ = never;
 }

@@ -34,7 +34,7 @@ struct Ending {
     Tick tick = 0;
     unsigned cpu = 0;     ///< shutdown, unmodelled: which processor
     u32 value = 0;        ///< debug_exit
-    std::string message;  ///< one line for people; empty when there is nothing to say
+    std::string message{};  ///< one line for people; empty when there is nothing to say
 
     /// The exit status of `exeunt` (docs/exit-status.md): even numbers are exeunt's, odd ones the guest's.
     int status() const;
@@ -54,11 +54,8 @@ public:
     void add(Cpu& cpu);
     void set_clock(Clock& clock) { clock_ = &clock; }
     void set_limit(Tick limit) { schedule_.limit = limit; }
-    /// How the serial line takes a byte of input: false when it has no room now.
-    struct InputPort {
-        std::function<std::size_t()> room;
-        std::function<void(u8)> receive;
-    };
+    /// Where input comes from, who takes it, and who keeps it (null: nobody).
+    using InputPort = std::function<void(std::span<const u8>)>;
     void set_input(InputSource& source, InputPort port, InputLog* log);
     /// Called natively often (at the end of each slice): to write out buffers, to look for signals.
     void set_slice_end(std::function<void()> slice_end) { slice_end_hook_ = std::move(slice_end); }

@@ -1,0 +1,17 @@
+// Which virtualization extension a processor of the model has: the one place that knows both.
+#pragma once
+
+#include "cpu/virtualization.hpp"
+
+#include <memory>
+
+namespace exeunt {
+
+class Clock;
+class LocalApic;
+
+/// Makes the extension that the model offers answer for `cpu`: sets Cpu::virtualization and adds its MSRs. Null
+/// where the model has neither.
+std::unique_ptr<Virtualization> attach_extension(Cpu& cpu, LocalApic& apic, Clock& clock);
+
+}  // namespace exeunt
