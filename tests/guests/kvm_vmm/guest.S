@@ -81,17 +81,17 @@ PROGRAM guest_real
     mov dx, PORT_RESULT
     out dx, eax
 
-    xor ax, ax                          /* INT 80H through the interrupt vector table, 20 times */
+    xor ax, ax                          /* INT 60H through the interrupt vector table, 20 times */
     mov ds, ax
     mov es, ax
     call 5f
 5:  pop ax
     add ax, offset real_handler - 5b
-    mov word ptr [0x80 * 4], ax
-    mov word ptr [0x80 * 4 + 2], 0
+    mov word ptr [0x60 * 4], ax
+    mov word ptr [0x60 * 4 + 2], 0
     xor ebx, ebx
     mov cx, 20
-6:  int 0x80
+6:  int 0x60
     loop 6b
     mov eax, ebx
     mov dx, PORT_RESULT

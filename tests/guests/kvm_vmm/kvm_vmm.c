@@ -452,8 +452,8 @@ static void test_long_mode(void)
     expect(&vcpu, 4, 0x12345678u + 0x7ABC + 0x11111111 + 0x00230010, "64-bit mode: MSRs");
     expect(&vcpu, 5, 10 * (1 + 100 + 10000 + (uint32_t)(0x8000000000 >> 19)), "64-bit mode: 40 exceptions");
     expect(&vcpu, 6, harmonic_checksum(), "64-bit mode: SSE2");
-    /* one exit for the string; eight accesses to the device */
-    expect_exits(&vcpu, "64-bit mode", 7 + 100 + 1, 8, 1);
+    /* one exit for each byte of the string; eight accesses to the device */
+    expect_exits(&vcpu, "64-bit mode", 7 + 100 + 16, 8, 1);
     end_vcpu(&vcpu);
     end_vm(&vm);
 }
@@ -535,13 +535,15 @@ static void test_single_step(void)
     start_long(&vcpu, 0);
     struct kvm_guest_debug debug = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP};
     CALL(vcpu.fd, KVM_SET_GUEST_DEBUG, &debug);
-    uint64_t path = 0;
-    int reason = run_once(&vcpu);
-    for (; reason == KVM_EXIT_DEBUG && vcpu.exits.debug < 1000; reason = run_once(&vcpu))
-        path = path * 31 + vcpu.run->debug.arch.pc;
+    const uint64_t last = LONG_CODE + (uint64_t)(guest_steps_end - guest_steps) - 1; /* HLT */
+    uint64_t path = 0, pc = 0;
+    while (pc != last && vcpu.exits.debug < 100 && run_once(&vcpu) == KVM_EXIT_DEBUG) {
+        pc = vcpu.run->debug.arch.pc;
+        path = path * 31 + pc;
+    }
     struct kvm_regs regs;
     CALL(vcpu.fd, KVM_GET_REGS, &regs);
-    check(reason == KVM_EXIT_HLT && vcpu.exits.debug == 32 && regs.rax == 55, "single step: %d steps, EAX %llu, path 0x%016llx",
+    check(pc == last && vcpu.exits.debug == 32 && regs.rax == 55, "single step: %d steps, EAX %llu, path 0x%016llx",
           vcpu.exits.debug, regs.rax, (unsigned long long)path);
     end_vcpu(&vcpu);
     end_vm(&vm);
