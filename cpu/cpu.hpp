@@ -84,8 +84,11 @@ struct Cpu : CpuState {
     bool in_guest = false;       ///< VMX non-root operation or an SVM guest
     TlbKey guest_tlb_key;        ///< tags of the guest's translations; the extension sets it at entry (PCID is added)
     InterceptSet intercepted;    ///< while in_guest: instructions about which `virtualization` wants to be asked
+    InterceptSet undefined;      ///< of these, those that the extension's controls take away: #UD before all else
     std::optional<Event> delivering;  ///< the event whose delivery is under way (IDT-vectoring, EXITINTINFO)
 
+    /// Whether the guest's controls leave no such instruction (SDM 3C 25.3, e.g. "enable RDTSCP" = 0).
+    bool undefined_here(Intercept what) const { return in_guest && undefined.test(static_cast<std::size_t>(what)); }
     /// The common way into an instruction that can be intercepted.
     Result<void> ask(const Insn& insn, Intercept what) {
         if (in_guest && intercepted.test(static_cast<std::size_t>(what)))

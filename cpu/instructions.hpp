@@ -29,7 +29,9 @@ const InsnRow* find_row(u16 mnemonic);
 /// The common path: faults that outrank an exit, then the intercept, then the instruction.
 inline Result<void> execute(Cpu& cpu, const Insn& insn) {
     const InsnRow& row = *insn.row;
-    if (row.fault) TRY(row.fault(cpu, insn));
+    if (row.fault)
+        if (const auto fault = row.fault(cpu, insn); !fault.ok()) [[unlikely]]
+            return cpu.undefined_here(row.intercept) ? undefined_opcode() : fault.stop();
     if (row.intercept != Intercept::none) TRY(cpu.ask(insn, row.intercept));
     return row.execute(cpu, insn);
 }

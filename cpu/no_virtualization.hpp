@@ -21,6 +21,7 @@ public:
     Result<void> second_level_fault(Cpu&) override { return {}; }
     Result<void> boundary(Cpu&) override { return {}; }
     bool single_step(const Cpu&) override { return false; }
+    Tick next_deadline(const Cpu&) override { return never; }
     bool interrupts_enabled(Cpu&) override { return false; }
     bool take_virtual_interrupt(Cpu&, u8&) override { return false; }
     void iret(Cpu&) override {}

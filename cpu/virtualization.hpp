@@ -4,6 +4,7 @@
 
 #include "arch/intercept.hpp"
 #include "arch/result.hpp"
+#include "base/clock.hpp"
 #include "base/snapshot.hpp"
 #include "cpu/insn.hpp"
 
@@ -82,6 +83,9 @@ public:
     /// Every instruction must be followed by a boundary (monitor trap flag). Asked before each while attention
     /// is called; false costs nothing further.
     virtual bool single_step(const Cpu& cpu) = 0;
+    /// The next tick at which the extension itself has something due (VMX-preemption timer), or `never`. It is also
+    /// due while the processor is halted.
+    virtual Tick next_deadline(const Cpu& cpu) = 0;
     /// Whether the core may deliver an external interrupt now, apart from the shadow: RFLAGS.IF, unless the
     /// extension masks otherwise (SVM's V_INTR_MASKING).
     virtual bool interrupts_enabled(Cpu& cpu) = 0;
