@@ -1,7 +1,8 @@
-// Integer arithmetic as pure functions: values in, value and flags out. SDM 1 5.1, SDM 2 "Operation" sections.
+// Integer arithmetic as pure functions: values in, value and flags out. SDM 1 5.1, SDM 2 "Operation"
+// sections.
 //
-// Every function exists for u8, u16, u32 and u64 and leaves Flags (cpu/state.hpp) as the instruction of its name
-// does. The engine's fast handlers are instantiated from these, so each is meant to compile to the few
+// Every function exists for u8, u16, u32 and u64 and leaves Flags (cpu/state.hpp) as the instruction of its
+// name does. The engine's fast handlers are instantiated from these, so each is meant to compile to the few
 // instructions of the operation and its flags.
 //
 // Flags that the manual leaves undefined are fixed here, once, for every model:
@@ -10,11 +11,11 @@
 //   DIV IDIV, BT BTS BTR BTC    not mentioned flags keep their values
 //   shifts, SHLD SHRD           AF = 0; OF for every count as the last single-bit shift would leave it
 //   rotates                     OF for every count, likewise
-//   SHLD SHRD, 16-bit, count > 16  the destination's own bits follow the source's (destination:source:destination)
-//   BSF BSR                     source 0: the destination keeps its value; only ZF changes
-//   TZCNT LZCNT                 OF, SF, AF, PF keep their values
-//   ANDN BEXTR BZHI BLSx        AF = 0; SF and PF from the result
-//   AAA AAS                     SF, ZF, PF from AL, OF = 0;  DAA DAS: OF = 0;  AAM AAD: OF = AF = CF = 0
+//   SHLD SHRD, 16-bit, count > 16  the destination's own bits follow the source's
+//   (destination:source:destination) BSF BSR                     source 0: the destination keeps its value;
+//   only ZF changes TZCNT LZCNT                 OF, SF, AF, PF keep their values ANDN BEXTR BZHI BLSx AF = 0;
+//   SF and PF from the result AAA AAS                     SF, ZF, PF from AL, OF = 0;  DAA DAS: OF = 0;  AAM
+//   AAD: OF = AF = CF = 0
 #pragma once
 
 #include "cpu/state.hpp"
@@ -184,7 +185,8 @@ template <Word T>
     return static_cast<T>(~a);
 }
 
-// ---- Multiplication and division ----------------------------------------------------------------------------
+// ---- Multiplication and division
+// ----------------------------------------------------------------------------
 
 template <Word T>
 [[gnu::always_inline]] constexpr void set_product(Flags& f, T low, bool overflow) {
@@ -229,8 +231,8 @@ template <Word T>
 template <Word T>
 [[gnu::always_inline]] constexpr bool div(T high, T low, T divisor, T& quotient, T& remainder) {
     using U = typename Wide<T>::Unsigned;
-    if (high >= divisor) return false;  // covers a divisor of 0
-    if (sizeof(T) == 8 && high == 0) {  // the common case without the 128-bit division
+    if (high >= divisor) return false; // covers a divisor of 0
+    if (sizeof(T) == 8 && high == 0) { // the common case without the 128-bit division
         quotient = static_cast<T>(low / divisor);
         remainder = static_cast<T>(low % divisor);
         return true;
@@ -261,7 +263,8 @@ template <Word T>
     return true;
 }
 
-// ---- Shifts and rotates: `count` as the instruction gives it, masked here -----------------------------------
+// ---- Shifts and rotates: `count` as the instruction gives it, masked here
+// -----------------------------------
 
 template <Word T>
 [[gnu::always_inline]] constexpr unsigned masked_count(unsigned count) {
@@ -279,7 +282,7 @@ template <Word T>
     } else {
         const u64 wide = u64{a} << n;
         r = static_cast<T>(wide);
-        f.cf = static_cast<u8>((wide >> width<T>) & 1);
+        f.cf = static_cast<u8>((wide >> width<T>)&1);
     }
     f.of = static_cast<u8>(msb(r) ^ f.cf);
     f.af = 0;
@@ -291,7 +294,7 @@ template <Word T>
 [[gnu::always_inline]] constexpr T shr(Flags& f, T a, unsigned count) {
     const unsigned n = masked_count<T>(count);
     if (n == 0) return a;
-    const u64 before = u64{a} >> (n - 1);  // all but the last step
+    const u64 before = u64{a} >> (n - 1); // all but the last step
     const T r = static_cast<T>(before >> 1);
     f.cf = static_cast<u8>(before & 1);
     f.of = static_cast<u8>((before >> (width<T> - 1)) & 1);
@@ -364,7 +367,7 @@ template <Word T>
     static_assert(sizeof(T) > 1);
     const unsigned n = masked_count<T>(count);
     if (n == 0) return a;
-    T before{};  // all but the last step
+    T before{}; // all but the last step
     T r{};
     if constexpr (sizeof(T) == 2) {
         const u64 chain = (u64{a} << 32) | (u64{b} << 16) | a;
@@ -456,7 +459,7 @@ template <Word T>
 [[gnu::always_inline]] constexpr T popcnt(Flags& f, T source) {
     f.cf = f.of = f.af = 0;
     f.zf_value = source;
-    f.sp_value = 1;  // SF = 0, PF = 0
+    f.sp_value = 1; // SF = 0, PF = 0
     return static_cast<T>(std::popcount(source));
 }
 
@@ -478,4 +481,4 @@ template <Word T>
     return met != ((cc & 1) != 0);
 }
 
-}  // namespace exeunt::alu
+} // namespace exeunt::alu

@@ -1,6 +1,6 @@
-// The pure functions of cpu/alu.hpp: values that the manual fixes, and, where the native machine is an x86-64,
-// every 8-bit and many wider operands against the silicon. Flags that the manual leaves undefined are not
-// compared there.
+// The pure functions of cpu/alu.hpp: values that the manual fixes, and, where the native machine is an
+// x86-64, every 8-bit and many wider operands against the silicon. Flags that the manual leaves undefined are
+// not compared there.
 #include "cpu/alu.hpp"
 
 #include "base/random.hpp"
@@ -19,7 +19,7 @@ Flags flags_of(u64 rflags) {
     return f;
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("ALU: ADD and SUB set all six flags [SDM 2A ADD, 2B SUB]") {
     Flags f;
@@ -72,26 +72,29 @@ TEST_CASE("ALU: DIV and IDIV refuse what does not fit [SDM 2A DIV, IDIV]") {
     CHECK_FALSE(alu::div<u64>(2, 0, 2, q, r));
     CHECK(alu::div<u64>(1, 0, 2, q, r));
     CHECK(q == bit(63));
-    CHECK(alu::idiv<u64>(~u64{0}, bit(63), 1, q, r));  // the most negative quotient fits
+    CHECK(alu::idiv<u64>(~u64{0}, bit(63), 1, q, r)); // the most negative quotient fits
     CHECK(q == bit(63));
-    CHECK_FALSE(alu::idiv<u64>(~u64{0}, bit(63), ~u64{0}, q, r));  // its negation does not
+    CHECK_FALSE(alu::idiv<u64>(~u64{0}, bit(63), ~u64{0}, q, r)); // its negation does not
     CHECK(alu::idiv<u64>(~u64{0}, static_cast<u64>(-7), 2, q, r));
     CHECK(static_cast<i64>(q) == -3);
     CHECK(static_cast<i64>(r) == -1);
     u8 q8 = 0, r8 = 0;
-    CHECK_FALSE(alu::idiv<u8>(0xC0, 0x00, 0x80, q8, r8));  // -16384 / -128 = 128
-    CHECK(alu::idiv<u8>(0x40, 0x00, 0x80, q8, r8));        // 16384 / -128 = -128
+    CHECK_FALSE(alu::idiv<u8>(0xC0, 0x00, 0x80, q8, r8)); // -16384 / -128 = 128
+    CHECK(alu::idiv<u8>(0x40, 0x00, 0x80, q8, r8));       // 16384 / -128 = -128
     CHECK(q8 == 0x80);
 }
 
 TEST_CASE("ALU: the sixteen conditions [SDM 1 App. B]") {
     for (u64 n = 0; n < 64; ++n) {
-        const u64 raw = (n & 1) | ((n & 2) << 1) | ((n & 4) << 2) | ((n & 8) << 3) | ((n & 16) << 3) | ((n & 32) << 6);
+        const u64 raw =
+            (n & 1) | ((n & 2) << 1) | ((n & 4) << 2) | ((n & 8) << 3) | ((n & 16) << 3) | ((n & 32) << 6);
         const Flags f = flags_of(raw);
         REQUIRE(f.arithmetic() == raw);
         const bool cf = raw & RFLAGS::CF, zf = raw & RFLAGS::ZF, sf = raw & RFLAGS::SF, of = raw & RFLAGS::OF;
-        const bool expected[8] = {of, cf, zf, cf || zf, sf, (raw & RFLAGS::PF) != 0, sf != of, zf || sf != of};
-        for (unsigned cc = 0; cc < 16; ++cc) CHECK(alu::condition(f, cc) == (expected[cc >> 1] != ((cc & 1) != 0)));
+        const bool expected[8] = {
+            of, cf, zf, cf || zf, sf, (raw & RFLAGS::PF) != 0, sf != of, zf || sf != of};
+        for (unsigned cc = 0; cc < 16; ++cc)
+            CHECK(alu::condition(f, cc) == (expected[cc >> 1] != ((cc & 1) != 0)));
     }
 }
 
@@ -104,16 +107,16 @@ struct Outcome {
 };
 
 /// Runs one instruction natively on `a`, `b` and CL with the given flags. The red zone is stepped over.
-#define NATIVE(name, instruction)                                                                     \
-    template <class T>                                                                                \
-    Outcome name(T a, T b, u8 count, u64 flags) {                                                     \
-        u64 out = (flags & arithmetic) | RFLAGS::FIXED1 | RFLAGS::IF;                                 \
-        __asm__ volatile("lea -128(%%rsp), %%rsp; push %1; popfq; " instruction                       \
-                         "; pushfq; pop %1; lea 128(%%rsp), %%rsp"                                    \
-                         : "+q"(a), "+r"(out)                                                         \
-                         : "q"(b), "c"(count)                                                         \
-                         : "cc");                                                                     \
-        return {a, out & arithmetic};                                                                 \
+#define NATIVE(name, instruction)                                               \
+    template <class T>                                                          \
+    Outcome name(T a, T b, u8 count, u64 flags) {                               \
+        u64 out = (flags & arithmetic) | RFLAGS::FIXED1 | RFLAGS::IF;           \
+        __asm__ volatile("lea -128(%%rsp), %%rsp; push %1; popfq; " instruction \
+                         "; pushfq; pop %1; lea 128(%%rsp), %%rsp"              \
+                         : "+q"(a), "+r"(out)                                   \
+                         : "q"(b), "c"(count)                                   \
+                         : "cc");                                               \
+        return {a, out & arithmetic};                                           \
     }
 NATIVE(native_add, "add %2, %0")
 NATIVE(native_adc, "adc %2, %0")
@@ -160,8 +163,8 @@ void compare(const char* name, const Sample& s, Native native, Ours ours, Define
     const u64 mask = defined(s.count & (sizeof(T) == 8 ? 63u : 31u), b);
     if (value != expected.value || (f.arithmetic() & mask) != (expected.flags & mask)) {
         FAIL_CHECK(name, " of ", sizeof(T), " bytes: a=", u64{a}, " b=", u64{b}, " count=", unsigned{s.count},
-                   " flags=", s.flags, ": got ", value, "/", f.arithmetic(), ", silicon ", expected.value, "/",
-                   expected.flags, ", compared flags ", mask);
+                   " flags=", s.flags, ": got ", value, "/", f.arithmetic(), ", silicon ", expected.value,
+                   "/", expected.flags, ", compared flags ", mask);
     }
 }
 
@@ -185,48 +188,77 @@ constexpr auto rotate_flags = [](unsigned n, u64) { return n > 1 ? arithmetic & 
 
 template <class T>
 void compare_arithmetic(const Sample& s) {
-    compare<T>("add", s, native_add<T>, [](Flags& f, T a, T b, u8) { return alu::add(f, a, b); }, all_flags);
-    compare<T>("adc", s, native_adc<T>, [](Flags& f, T a, T b, u8) { return alu::adc(f, a, b); }, all_flags);
-    compare<T>("sub", s, native_sub<T>, [](Flags& f, T a, T b, u8) { return alu::sub(f, a, b); }, all_flags);
-    compare<T>("sbb", s, native_sbb<T>, [](Flags& f, T a, T b, u8) { return alu::sbb(f, a, b); }, all_flags);
-    compare<T>("inc", s, native_inc<T>, [](Flags& f, T a, T, u8) { return alu::inc(f, a); }, all_flags);
-    compare<T>("dec", s, native_dec<T>, [](Flags& f, T a, T, u8) { return alu::dec(f, a); }, all_flags);
-    compare<T>("neg", s, native_neg<T>, [](Flags& f, T a, T, u8) { return alu::neg(f, a); }, all_flags);
-    compare<T>("and", s, native_and<T>, [](Flags& f, T a, T b, u8) { return alu::and_(f, a, b); }, logic_flags);
-    compare<T>("or", s, native_or<T>, [](Flags& f, T a, T b, u8) { return alu::or_(f, a, b); }, logic_flags);
-    compare<T>("xor", s, native_xor<T>, [](Flags& f, T a, T b, u8) { return alu::xor_(f, a, b); }, logic_flags);
+    compare<T>(
+        "add", s, native_add<T>, [](Flags& f, T a, T b, u8) { return alu::add(f, a, b); }, all_flags);
+    compare<T>(
+        "adc", s, native_adc<T>, [](Flags& f, T a, T b, u8) { return alu::adc(f, a, b); }, all_flags);
+    compare<T>(
+        "sub", s, native_sub<T>, [](Flags& f, T a, T b, u8) { return alu::sub(f, a, b); }, all_flags);
+    compare<T>(
+        "sbb", s, native_sbb<T>, [](Flags& f, T a, T b, u8) { return alu::sbb(f, a, b); }, all_flags);
+    compare<T>(
+        "inc", s, native_inc<T>, [](Flags& f, T a, T, u8) { return alu::inc(f, a); }, all_flags);
+    compare<T>(
+        "dec", s, native_dec<T>, [](Flags& f, T a, T, u8) { return alu::dec(f, a); }, all_flags);
+    compare<T>(
+        "neg", s, native_neg<T>, [](Flags& f, T a, T, u8) { return alu::neg(f, a); }, all_flags);
+    compare<T>(
+        "and", s, native_and<T>, [](Flags& f, T a, T b, u8) { return alu::and_(f, a, b); }, logic_flags);
+    compare<T>(
+        "or", s, native_or<T>, [](Flags& f, T a, T b, u8) { return alu::or_(f, a, b); }, logic_flags);
+    compare<T>(
+        "xor", s, native_xor<T>, [](Flags& f, T a, T b, u8) { return alu::xor_(f, a, b); }, logic_flags);
 }
 
 template <class T>
 void compare_shifts(const Sample& s) {
     constexpr auto shifted = shift_flags<T>;
     constexpr auto rotated = rotate_flags<T>;
-    compare<T>("shl", s, native_shl<T>, [](Flags& f, T a, T, u8 n) { return alu::shl(f, a, n); }, shifted);
-    compare<T>("shr", s, native_shr<T>, [](Flags& f, T a, T, u8 n) { return alu::shr(f, a, n); }, shifted);
-    compare<T>("sar", s, native_sar<T>, [](Flags& f, T a, T, u8 n) { return alu::sar(f, a, n); }, shifted);
-    compare<T>("rol", s, native_rol<T>, [](Flags& f, T a, T, u8 n) { return alu::rol(f, a, n); }, rotated);
-    compare<T>("ror", s, native_ror<T>, [](Flags& f, T a, T, u8 n) { return alu::ror(f, a, n); }, rotated);
-    compare<T>("rcl", s, native_rcl<T>, [](Flags& f, T a, T, u8 n) { return alu::rcl(f, a, n); }, rotated);
-    compare<T>("rcr", s, native_rcr<T>, [](Flags& f, T a, T, u8 n) { return alu::rcr(f, a, n); }, rotated);
+    compare<T>(
+        "shl", s, native_shl<T>, [](Flags& f, T a, T, u8 n) { return alu::shl(f, a, n); }, shifted);
+    compare<T>(
+        "shr", s, native_shr<T>, [](Flags& f, T a, T, u8 n) { return alu::shr(f, a, n); }, shifted);
+    compare<T>(
+        "sar", s, native_sar<T>, [](Flags& f, T a, T, u8 n) { return alu::sar(f, a, n); }, shifted);
+    compare<T>(
+        "rol", s, native_rol<T>, [](Flags& f, T a, T, u8 n) { return alu::rol(f, a, n); }, rotated);
+    compare<T>(
+        "ror", s, native_ror<T>, [](Flags& f, T a, T, u8 n) { return alu::ror(f, a, n); }, rotated);
+    compare<T>(
+        "rcl", s, native_rcl<T>, [](Flags& f, T a, T, u8 n) { return alu::rcl(f, a, n); }, rotated);
+    compare<T>(
+        "rcr", s, native_rcr<T>, [](Flags& f, T a, T, u8 n) { return alu::rcr(f, a, n); }, rotated);
     if constexpr (sizeof(T) > 1) {
-        if ((s.count & 31) > 8 * sizeof(T)) return;  // the result itself is undefined
-        compare<T>("shld", s, native_shld<T>, [](Flags& f, T a, T b, u8 n) { return alu::shld(f, a, b, n); }, shifted);
-        compare<T>("shrd", s, native_shrd<T>, [](Flags& f, T a, T b, u8 n) { return alu::shrd(f, a, b, n); }, shifted);
+        if ((s.count & 31) > 8 * sizeof(T)) return; // the result itself is undefined
+        compare<T>(
+            "shld", s, native_shld<T>, [](Flags& f, T a, T b, u8 n) { return alu::shld(f, a, b, n); },
+            shifted);
+        compare<T>(
+            "shrd", s, native_shrd<T>, [](Flags& f, T a, T b, u8 n) { return alu::shrd(f, a, b, n); },
+            shifted);
     }
 }
 
 template <class T>
 void compare_bits(const Sample& s) {
     const auto n = [](T b) { return static_cast<unsigned>(b % (8 * sizeof(T))); };
-    compare<T>("imul", s, native_imul<T>, [](Flags& f, T a, T b, u8) { return alu::imul(f, a, b); }, product_flags);
-    compare<T>("bt", s, native_bt<T>, [n](Flags& f, T a, T b, u8) { return alu::bt(f, a, n(b)), a; }, bit_flags);
-    compare<T>("bts", s, native_bts<T>, [n](Flags& f, T a, T b, u8) { return alu::bts(f, a, n(b)); }, bit_flags);
-    compare<T>("btr", s, native_btr<T>, [n](Flags& f, T a, T b, u8) { return alu::btr(f, a, n(b)); }, bit_flags);
-    compare<T>("btc", s, native_btc<T>, [n](Flags& f, T a, T b, u8) { return alu::btc(f, a, n(b)); }, bit_flags);
-    compare<T>("popcnt", s, native_popcnt<T>, [](Flags& f, T, T b, u8) { return alu::popcnt(f, b); }, all_flags);
-    if (static_cast<T>(s.b) == 0) return;  // the destination of a scan is undefined
-    compare<T>("bsf", s, native_bsf<T>, [](Flags& f, T a, T b, u8) { return alu::bsf(f, a, b); }, scan_flags);
-    compare<T>("bsr", s, native_bsr<T>, [](Flags& f, T a, T b, u8) { return alu::bsr(f, a, b); }, scan_flags);
+    compare<T>(
+        "imul", s, native_imul<T>, [](Flags& f, T a, T b, u8) { return alu::imul(f, a, b); }, product_flags);
+    compare<T>(
+        "bt", s, native_bt<T>, [n](Flags& f, T a, T b, u8) { return alu::bt(f, a, n(b)), a; }, bit_flags);
+    compare<T>(
+        "bts", s, native_bts<T>, [n](Flags& f, T a, T b, u8) { return alu::bts(f, a, n(b)); }, bit_flags);
+    compare<T>(
+        "btr", s, native_btr<T>, [n](Flags& f, T a, T b, u8) { return alu::btr(f, a, n(b)); }, bit_flags);
+    compare<T>(
+        "btc", s, native_btc<T>, [n](Flags& f, T a, T b, u8) { return alu::btc(f, a, n(b)); }, bit_flags);
+    compare<T>(
+        "popcnt", s, native_popcnt<T>, [](Flags& f, T, T b, u8) { return alu::popcnt(f, b); }, all_flags);
+    if (static_cast<T>(s.b) == 0) return; // the destination of a scan is undefined
+    compare<T>(
+        "bsf", s, native_bsf<T>, [](Flags& f, T a, T b, u8) { return alu::bsf(f, a, b); }, scan_flags);
+    compare<T>(
+        "bsr", s, native_bsr<T>, [](Flags& f, T a, T b, u8) { return alu::bsr(f, a, b); }, scan_flags);
 }
 
 /// A value in which long runs of equal bits are frequent.
@@ -247,7 +279,7 @@ Sample sample(Random& random) {
     return s;
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("ALU: every pair of 8-bit operands agrees with the silicon") {
     Random random{1};
