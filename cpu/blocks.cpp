@@ -122,6 +122,7 @@ Result<Block*> BlockCache::decode(u64 linear, u64 physical, bool single) {
             block->link[1].offset = static_cast<i64>(offset + insn.immediate);
     }
     ops.back().last = true;
+    if (ops.size() >= 2) fuse(ops[ops.size() - 2], ops.back());
     block->bytes = static_cast<u16>(offset);
     block->link[0].offset = static_cast<i64>(offset);
     Op end{};

@@ -37,7 +37,7 @@ struct Op {
     u8 base, index, scale;  ///< memory operand: r[base] + (r[index] << scale) + displacement
     u8 segment;
     bool last;              ///< last instruction of its block
-    u8 spare;
+    u8 fusion;              ///< Jcc: 80H + condition; a row of cpu/fast/fused.cpp, from 1; else 0
 };
 static_assert(sizeof(Op) == 32);
 
@@ -122,6 +122,8 @@ constexpr u64 block_key(u64 physical, CodeMode mode, bool single) {
 
 /// Chooses the handler of a decoded instruction and fills the Op (cpu/fast/select.cpp). False: the general one.
 bool select_fast(const Insn& insn, u16 offset, Op& op);
+/// Lets a compare and the conditional branch after it, the last of their block, be one handler (cpu/fast/fused.cpp).
+void fuse(Op& compare, const Op& branch);
 /// The general handler: cpu/engine.cpp.
 Handler general_handler(const Insn& insn);
 Handler end_of_block_handler();

@@ -245,7 +245,6 @@ struct Cpu : CpuState {
     Block* current_block = nullptr;
     Link* open_link = nullptr;  ///< the way out of a block that the dispatcher shall resolve
     Stop block_stop{};          ///< why the block under way was left before its end
-    std::uintptr_t stack_base = 0;
     /// The instruction under way is the last of its block, so it may touch devices and decoded code.
     bool last_of_block = true;
 

@@ -14,6 +14,10 @@
 
 namespace exeunt {
 
+namespace {
+constexpr i64 longest_chain = 1 << 16;
+}
+
 // ---- The countdown ------------------------------------------------------------------------------------------------
 
 /// Leaves `keep` ticks to run; the others are held back until release().
@@ -255,7 +259,6 @@ Stop Cpu::execute_block(bool single) {
     }
     block_stop = {};
     stepped_length_ = block->bytes;
-    stack_base = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
     const Op* op = enter(*this, block, rip);
     while (op) op = op->handler(*this, op);
     current_block = nullptr;
@@ -403,6 +406,9 @@ RunEnd Cpu::run(Tick start, Tick deadline) {
             attention_ = true;
             continue;
         }
+        // A handler that a compiler did not turn into a tail call leaves a frame behind: chains are bounded, so
+        // that these never use up the native stack.
+        if (remaining > longest_chain) hold_back(longest_chain);
         const bool stepping = must_step();
         Stop stop;
         if (stepping) {

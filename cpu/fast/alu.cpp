@@ -1,4 +1,5 @@
 // ADD OR ADC SBB AND SUB XOR CMP TEST, INC DEC NEG NOT, IMUL: registers, immediates, 64-bit mode memory.
+#include "cpu/fast/alu_operations.hpp"
 #include "cpu/fast/select.hpp"
 
 #include <Zydis/Mnemonic.h>
@@ -6,26 +7,6 @@
 namespace exeunt::fast {
 
 namespace {
-
-// An operation of two operands: `apply` gives the result; `writes` says whether the destination takes it.
-#define BINARY(name, function, write)                             \
-    struct name {                                                 \
-        static constexpr bool writes = write;                     \
-        template <class T>                                        \
-        [[gnu::always_inline]] static T apply(Flags& f, T a, T b) { \
-            function                                              \
-        }                                                         \
-    };
-BINARY(Add, return alu::add(f, a, b);, true)
-BINARY(Or, return alu::or_(f, a, b);, true)
-BINARY(Adc, return alu::adc(f, a, b);, true)
-BINARY(Sbb, return alu::sbb(f, a, b);, true)
-BINARY(And, return alu::and_(f, a, b);, true)
-BINARY(Sub, return alu::sub(f, a, b);, true)
-BINARY(Xor, return alu::xor_(f, a, b);, true)
-BINARY(Cmp, alu::cmp(f, a, b); return a;, false)
-BINARY(Test, alu::test(f, a, b); return a;, false)
-#undef BINARY
 
 template <class F, class T>
 const Op* reg_reg(Cpu& cpu, const Op* op) {
@@ -107,20 +88,6 @@ const Forms* forms_of(u16 mnemonic) {
 
 // ---- One operand ---------------------------------------------------------------------------------------------------
 
-#define UNARY(name, expression)                                 \
-    struct name {                                               \
-        template <class T>                                      \
-        [[gnu::always_inline]] static T apply(Flags& f, T a) {  \
-            static_cast<void>(f);                               \
-            return expression;                                  \
-        }                                                       \
-    };
-UNARY(Inc, alu::inc(f, a))
-UNARY(Dec, alu::dec(f, a))
-UNARY(Neg, alu::neg(f, a))
-UNARY(Not, alu::not_(a))
-#undef UNARY
-
 template <class F, class T>
 const Op* unary_reg(Cpu& cpu, const Op* op) {
     set_reg<T>(cpu, op->destination, F::apply(cpu.flags, reg<T>(cpu, op->destination)));
@@ -198,6 +165,7 @@ Handler select_alu(const Insn& insn, u16 offset, Op& op) {
     op.destination = register_of(insn.operand[0]);
     op.source = register_of(insn.operand[1]);
     op.immediate = static_cast<i32>(insn.immediate);
+    op.fusion = fusion_of(insn);
 
     if (const UnaryForms* f = unary_forms_of(insn.mnemonic)) {
         if (shape == Shape::reg) return f->reg[size];

@@ -8,10 +8,6 @@ namespace exeunt::fast {
 
 namespace {
 
-[[gnu::always_inline]] inline u64 way_out(const Cpu& cpu, unsigned number) {
-    return cpu.r[MemoryOperand::rip_register] + static_cast<u64>(cpu.current_block->link[number].offset);
-}
-
 const Op* jmp(Cpu& cpu, const Op*) { TAKE_LINK(cpu, 1, way_out(cpu, 1)); }
 
 template <unsigned c>
@@ -110,6 +106,7 @@ Handler select_branch(const Insn& insn, u16 offset, Op& op) {
         case ZYDIS_MNEMONIC_JNB: case ZYDIS_MNEMONIC_JNBE: case ZYDIS_MNEMONIC_JNL: case ZYDIS_MNEMONIC_JNLE:
         case ZYDIS_MNEMONIC_JNO: case ZYDIS_MNEMONIC_JNP: case ZYDIS_MNEMONIC_JNS: case ZYDIS_MNEMONIC_JNZ:
         case ZYDIS_MNEMONIC_JO: case ZYDIS_MNEMONIC_JP: case ZYDIS_MNEMONIC_JS: case ZYDIS_MNEMONIC_JZ:
+            op.fusion = static_cast<u8>(0x80 | condition_of(insn));
             return condition_table<Jcc>[condition_of(insn)];
         default: return nullptr;
     }

@@ -156,6 +156,10 @@ template <unsigned Condition>
     return value != static_cast<bool>(Condition & 1);
 }
 
+[[gnu::always_inline]] inline u64 way_out(const Cpu& cpu, unsigned number) {
+    return cpu.r[MemoryOperand::rip_register] + static_cast<u64>(cpu.current_block->link[number].offset);
+}
+
 /// A table over the sixteen conditions: `Make<c>::handler`.
 template <template <unsigned> class Make, unsigned... c>
 constexpr std::array<Handler, 16> by_condition(std::integer_sequence<unsigned, c...>) {

@@ -22,6 +22,9 @@ inline bool is_based(const Op& op) {
 /// The condition code in the low four bits of the opcode.
 inline unsigned condition_of(const Insn& insn) { return insn.opcode & 15; }
 
+/// The row of cpu/fast/fused.cpp that this instruction takes before a Jcc, from 1; 0 for none.
+u8 fusion_of(const Insn& insn);
+
 // Each returns the handler and has filled the Op, or returns nullptr.
 Handler select_alu(const Insn& insn, u16 offset, Op& op);
 Handler select_move(const Insn& insn, u16 offset, Op& op);

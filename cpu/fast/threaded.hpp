@@ -41,18 +41,13 @@ const Op* leave(Cpu& cpu, const Op* op, const Stop& stop);
 #define ENTER_BLOCK(cpu, block, rip)                                                                     \
     do {                                                                                                 \
         const Op* const entered = enter((cpu), (block), (rip));                                          \
-        if (entered == nullptr || stack_grew(cpu)) [[unlikely]]                                          \
+        if (entered == nullptr) [[unlikely]]                                          \
             return entered;                                                                              \
         EXEUNT_TAIL entered->handler((cpu), entered);                                                    \
     } while (false)
 #else
 #define ENTER_BLOCK(cpu, block, rip) return enter((cpu), (block), (rip))
 #endif
-
-/// A handler that the compiler did not turn into a tail call leaves a frame behind; the dispatcher drops them.
-[[gnu::always_inline]] inline bool stack_grew(const Cpu& cpu) {
-    return cpu.stack_base - reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) > 64 * 1024;
-}
 
 /// Takes one of the current block's ways out. `target_rip` is already truncated to the code size.
 #define TAKE_LINK(cpu, number, target_rip)                                   \
