@@ -5,7 +5,6 @@
 #include "cpu/instructions/string.hpp"
 
 #include "cpu/instructions/integer.hpp"
-#include "cpu/instructions/sse.hpp"
 
 #include <cstring>
 
@@ -193,14 +192,14 @@ bool is_sse2(const Insn& insn) { return insn.operand_count != 0; }
 Result<void> exec_MOVSB(Cpu& cpu, const Insn& insn) { return move_string(cpu, insn, 1); }
 Result<void> exec_MOVSW(Cpu& cpu, const Insn& insn) { return move_string(cpu, insn, 2); }
 Result<void> exec_MOVSD(Cpu& cpu, const Insn& insn) {
-    return is_sse2(insn) ? sse_movsd(cpu, insn) : move_string(cpu, insn, 4);
+    return is_sse2(insn) ? sse2_movsd(cpu, insn) : move_string(cpu, insn, 4);
 }
 Result<void> exec_MOVSQ(Cpu& cpu, const Insn& insn) { return move_string(cpu, insn, 8); }
 
 Result<void> exec_CMPSB(Cpu& cpu, const Insn& insn) { return compare_string(cpu, insn, 1); }
 Result<void> exec_CMPSW(Cpu& cpu, const Insn& insn) { return compare_string(cpu, insn, 2); }
 Result<void> exec_CMPSD(Cpu& cpu, const Insn& insn) {
-    return is_sse2(insn) ? sse_cmpsd(cpu, insn) : compare_string(cpu, insn, 4);
+    return is_sse2(insn) ? sse2_cmpsd(cpu, insn) : compare_string(cpu, insn, 4);
 }
 Result<void> exec_CMPSQ(Cpu& cpu, const Insn& insn) { return compare_string(cpu, insn, 8); }
 

@@ -12,6 +12,11 @@
 
 namespace exeunt {
 
+/// The SSE2 instructions MOVSD and CMPSD, whose mnemonics the string instructions share: exec_MOVSD and exec_CMPSD
+/// pass them on.
+Result<void> sse2_movsd(Cpu& cpu, const Insn& insn);
+Result<void> sse2_cmpsd(Cpu& cpu, const Insn& insn);
+
 /// Moves an index register past one element (or `elements`), as DF says.
 inline void advance(Cpu& cpu, const Insn& insn, Gpr index, u64 bytes, u64 elements = 1) {
     const u64 distance = bytes * elements;
