@@ -37,13 +37,6 @@ CpuidResult vendor_leaf(const Cpu& cpu, u32 highest) {
     return {highest, text4(name), text4(name + 8), text4(name + 4)};
 }
 
-/// SDM 2A Figure 3-6 "Version Information Returned by CPUID in EAX".
-u32 signature(const CpuModel& model) {
-    const u32 family = model.family < 0xF ? model.family : 0xF;
-    const u32 extended_family = model.family < 0xF ? 0 : model.family - 0xF;
-    return model.stepping | (model.model & 0xF) << 4 | family << 8 | (model.model >> 4) << 16 | extended_family << 20;
-}
-
 /// Bits of the APIC ID that tell threads of a core, and processors of the package, apart.
 unsigned thread_shift(const Cpu& cpu) { return cpu.model.threads_per_core > 1 ? 1 : 0; }
 unsigned package_shift(const Cpu& cpu) { return static_cast<unsigned>(std::bit_width(cpu.cpu_count - 1)); }
@@ -57,7 +50,7 @@ bool apic_enabled(const Cpu& cpu) {
 CpuidResult leaf_1(const Cpu& cpu) {
     CpuidResult r = feature_bits(cpu, 1, 0);
     const u32 processors = u32{1} << package_shift(cpu);
-    r.eax = signature(cpu.model);
+    r.eax = processor_signature(cpu.model);
     r.ebx = (cpu.has(Feature::CLFSH) ? 8u << 8 : 0) | cpu.index << 24;
     if (cpu.cpu_count > 1) {
         r.ebx |= processors << 16;
@@ -167,7 +160,7 @@ CpuidResult leaf_8000_0001(const Cpu& cpu) {
     CpuidResult r = feature_bits(cpu, 0x8000'0001, 0);
     if (!execute_disable_available(cpu)) r.edx &= ~(1u << 20);
     if (cpu.model.vendor == Vendor::amd) {
-        r.eax = signature(cpu.model);
+        r.eax = processor_signature(cpu.model);
         if (cpu.cpu_count > 1) r.ecx |= 1u << 1;  // CmpLegacy
     } else if (!cpu.code64()) {
         r.edx &= ~(1u << 11);  // SDM 2A: SYSCALL is reported in 64-bit mode only
@@ -263,6 +256,13 @@ CpuidResult extended_leaf(const Cpu& cpu, u32 leaf, u32 subleaf) {
 }
 
 }  // namespace
+
+/// SDM 2A Figure 3-6 "Version Information Returned by CPUID in EAX".
+u32 processor_signature(const CpuModel& model) {
+    const u32 family = model.family < 0xF ? model.family : 0xF;
+    const u32 extended_family = model.family < 0xF ? 0 : model.family - 0xF;
+    return model.stepping | (model.model & 0xF) << 4 | family << 8 | (model.model >> 4) << 16 | extended_family << 20;
+}
 
 CpuidResult cpuid(const Cpu& cpu, u32 leaf, u32 subleaf) {
     const CpuModel& model = cpu.model;

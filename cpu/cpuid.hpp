@@ -6,6 +6,7 @@
 namespace exeunt {
 
 struct Cpu;
+struct CpuModel;
 
 struct CpuidResult {
     u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -14,6 +15,9 @@ struct CpuidResult {
 
 /// What CPUID gives now (OSXSAVE, OSPKE, the size of the XSAVE area and the like follow the state).
 CpuidResult cpuid(const Cpu& cpu, u32 leaf, u32 subleaf);
+
+/// Family, model and stepping: EAX of leaf 1, and EDX after reset.
+u32 processor_signature(const CpuModel& model);
 
 /// Virtual frequencies, as leaves 15H and 16H state them: the TSC counts ticks, the APIC timer the crystal.
 inline constexpr u32 tsc_hertz = 1'000'000'000, crystal_hertz = 100'000'000;

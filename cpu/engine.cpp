@@ -106,6 +106,7 @@ void Cpu::arm_monitor(u64 physical) {
 
 bool Cpu::monitor_hit() {
     if (!monitor_armed) return true;
+    if (mwait_break_on_interrupt && controller && controller->interrupt_pending()) return true;
     u64 line[8];
     memory.read_bytes(Physical{monitor_address}, line, sizeof line);
     return std::memcmp(line, monitor_line, sizeof line) != 0;
@@ -150,8 +151,11 @@ Result<void> Cpu::load_pdptes(u64 cr3) {
 
 const Op* leave(Cpu& cpu, const Op* op, const Stop& stop) {
     Block& block = *cpu.current_block;
-    const u64 at = cpu.r[MemoryOperand::rip_register] + op->offset;
-    cpu.rip = cpu.code64() ? at : at & 0xFFFF'FFFF;
+    if (stop.kind != Stop::Kind::world_switch) {  // a VM entry or exit has set RIP
+        const u64 mask = cpu.code64() ? ~u64{0} : 0xFFFF'FFFF;
+        cpu.rip = (cpu.r[MemoryOperand::rip_register] + op->offset) & mask;
+        cpu.next_rip = (cpu.rip + op->length) & mask;
+    }
     // What was not reached did not happen. The stopped instruction itself is a tick (the event it causes), unless
     // it is only to be tried again.
     cpu.remaining += block.ticks - op->position - (stop.kind == Stop::Kind::retry ? 0 : 1);

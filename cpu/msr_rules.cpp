@@ -28,14 +28,13 @@ Result<u64> set_canonical(Cpu& cpu, u64& field, u64 value) {
     return set(field, value);
 }
 
-/// The TSC-deadline is kept in ticks by the controller: it moves with the offset between ticks and TSC.
+/// The controller compares IA32_TSC_DEADLINE with the counter: it must hear that the counter jumped.
 void move_tsc(Cpu& cpu, u64 offset) {
-    u64 deadline = 0;
-    const bool armed = cpu.has(Feature::TSC_DEADLINE) && cpu.controller &&
-                       cpu.controller->read_msr(tsc_deadline_msr, deadline) && deadline != 0;
-    const u64 wanted = deadline + cpu.tsc_offset;
     cpu.tsc_offset = offset;
-    if (armed) cpu.controller->write_msr(tsc_deadline_msr, deadline_to_tick(cpu, wanted));
+    u64 deadline = 0;
+    if (cpu.has(Feature::TSC_DEADLINE) && cpu.controller &&
+        cpu.controller->read_msr(tsc_deadline_msr, deadline) && deadline != 0)
+        cpu.controller->write_msr(tsc_deadline_msr, deadline);
 }
 
 }  // namespace

@@ -30,14 +30,7 @@ bool controller_msr(const Cpu& cpu, u32 index) {
 
 }  // namespace
 
-u64 deadline_to_tick(const Cpu& cpu, u64 tsc) {
-    if (tsc == 0) return 0;
-    const u64 now = cpu.now(), reached = now + cpu.tsc_offset;
-    if (tsc <= reached) return std::max<u64>(now, 1);  // due at once
-    return now + std::min(tsc - reached, never - 1 - now);
-}
-
-Msrs::Msrs(const CpuModel& model) : model_(model) { add(core_rows); }
+Msrs::Msrs(const Cpu& cpu) : model_(cpu.model) { add(core_rows); }
 
 void Msrs::add(std::span<const MsrRow> rows) {
     for (const MsrRow& row : rows) {
@@ -70,7 +63,6 @@ Result<u64> Msrs::read(Cpu& cpu, u32 index) {
     if (controller_msr(cpu, index)) {
         u64 value = 0;
         if (!cpu.controller->read_msr(index, value)) return general_protection(0);
-        if (index == tsc_deadline_msr && value != 0) value += cpu.tsc_offset;
         return value;
     }
     const Entry* entry = find(index);
@@ -80,7 +72,6 @@ Result<u64> Msrs::read(Cpu& cpu, u32 index) {
 
 Result<void> Msrs::write(Cpu& cpu, u32 index, u64 value) {
     if (controller_msr(cpu, index)) {
-        if (index == tsc_deadline_msr) value = deadline_to_tick(cpu, value);
         if (!cpu.controller->write_msr(index, value)) return general_protection(0);
         return {};
     }

@@ -32,8 +32,8 @@ inline constexpr u64 EFER_AIBRSE = u64{1} << 21;
 
 class Msrs {
 public:
-    /// The core's rows, as far as the model has them.
-    explicit Msrs(const CpuModel& model);
+    /// The core's rows, as far as the processor's model has them.
+    explicit Msrs(const Cpu& cpu);
 
     /// Adds rows, which must outlive this object; those whose feature the model lacks are left out.
     void add(std::span<const MsrRow> rows);
@@ -67,8 +67,6 @@ private:
 bool execute_disable_available(const Cpu& cpu);
 /// Canonical in the widest linear address that the model supports, whatever CR4.LA57 says: what WRMSR checks.
 bool canonical_for_model(const Cpu& cpu, u64 address);
-/// IA32_TSC_DEADLINE counts by the TSC, the controller by ticks: the tick for a deadline; 0 disarms.
-u64 deadline_to_tick(const Cpu& cpu, u64 tsc);
 /// What firmware leaves behind in the MTRRs: memory is write-back, except for the legacy video range and the last
 /// GByte below 4 GBytes, which are uncacheable, and C0000H to FFFFFH, which is write-protected.
 void set_firmware_mtrrs(Cpu& cpu);

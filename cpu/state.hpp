@@ -93,12 +93,12 @@ struct CpuState {
     u64 tsc_adjust = 0, tsc_aux = 0;
     u64 sysenter_cs = 0, sysenter_esp = 0, sysenter_eip = 0;
     u64 star = 0, lstar = 0, cstar = 0, sfmask = 0, kernel_gs_base = 0;
-    u64 apic_base = 0;
     u64 debugctl = 0;
     u64 pat = 0x0007'0406'0007'0406;
     u64 xss = 0;
     u64 misc_enable = 0;
     bool monitor_armed = false;
+    bool mwait_break_on_interrupt = false;  ///< MWAIT with ECX[0]: an interrupt ends it even while IF = 0
     u64 monitor_address = 0;  ///< physical address of the armed line
     u64 monitor_line[8] = {};  ///< its contents when it was armed: MWAIT ends when they differ
 
