@@ -109,7 +109,7 @@ Result<Block*> BlockCache::decode(u64 linear, u64 physical, bool single) {
         op.offset = static_cast<u16>(offset);
         op.position = block->ticks;
         op.length = insn.length;
-        if (!insn.row || !select_fast(insn, static_cast<u16>(offset), op)) {
+        if (!insn.row || !fast_ || !select_fast(insn, static_cast<u16>(offset), op)) {
             block->insns.push_back(insn);
             op.insn = &block->insns.back();
             op.handler = general_handler(insn);

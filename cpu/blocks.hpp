@@ -86,6 +86,11 @@ public:
     }
     void drop(Block* block);
     void drop_all();
+    /// Without fast handlers every instruction takes its general one: the definition, for tests.
+    void set_fast(bool fast) {
+        fast_ = fast;
+        drop_all();
+    }
     /// Blocks dropped while they ran are freed here, between blocks.
     bool collect();
 
@@ -113,6 +118,7 @@ private:
     std::vector<std::unique_ptr<Block>> dropped_;
     std::vector<JumpEntry> jumps_{jump_entries};
     Statistics statistics_;
+    bool fast_ = true;
 };
 
 /// The key under which a block is kept: physical addresses are below 2^52.
