@@ -34,7 +34,7 @@ Cpu::Cpu(unsigned number, const CpuModel& cpu_model, PhysicalMemory& physical, I
     virtualization = no_virtualization_.get();
     signals_ = std::make_unique<CpuSignals>(*this);
     mmu.set_features({.physical_bits = model.physical_bits, .gigabyte_pages = model.has(Feature::PAGE1GB)});
-    msrs = std::make_unique<Msrs>(model);
+    msrs = std::make_unique<Msrs>(*this);
     blocks = std::make_unique<BlockCache>(*this);
 }
 

@@ -9,7 +9,6 @@ namespace exeunt {
 
 Result<void> exec_INVD(Cpu&, const Insn&) { return {}; }
 Result<void> exec_WBINVD(Cpu&, const Insn&) { return {}; }
-Result<void> exec_WBNOINVD(Cpu&, const Insn&) { return {}; }
 
 Result<void> exec_LFENCE(Cpu&, const Insn&) { return {}; }
 Result<void> exec_MFENCE(Cpu&, const Insn&) { return {}; }
