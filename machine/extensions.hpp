@@ -7,11 +7,8 @@
 
 namespace exeunt {
 
-class Clock;
-class LocalApic;
-
 /// Makes the extension that the model offers answer for `cpu`: sets Cpu::virtualization and adds its MSRs. Null
-/// where the model has neither.
-std::unique_ptr<Virtualization> attach_extension(Cpu& cpu, LocalApic& apic, Clock& clock);
+/// where the model has neither. Throws ModelError.
+std::unique_ptr<Virtualization> attach_extension(Cpu& cpu);
 
 }  // namespace exeunt

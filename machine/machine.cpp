@@ -48,7 +48,7 @@ struct Machine::Processor {
                 .x2apic = machine.model_.has(Feature::x2APIC),
                 .tsc_deadline = machine.model_.has(Feature::TSC_DEADLINE)},
                machine.board_->apic_bus, machine.clock_, cpu.signals(), tsc, &machine.board_->pic),
-          extension(attach_extension(cpu, apic, machine.clock_)) {
+          extension(attach_extension(cpu)) {
         cpu.controller = &apic;
         cpu.observer = machine.observer_;
         machine.board_->intr.add(apic.lint(0));
@@ -89,9 +89,17 @@ void Machine::build() {
     board_ = std::make_unique<Board>(clock_, memory_, config_.cpus, config_.drive.path, std::move(hooks));
     board_->connect(bus_);
     for (unsigned i = 0; i < config_.cpus; ++i) {
-        Processor& processor = *processors_.emplace_back(std::make_unique<Processor>(i, *this));
+        Processor& processor = *processors_.emplace_back(make_processor(i));
         bus_.add_local_apic(processor.apic);
         loop_.add(processor.cpu);
+    }
+}
+
+std::unique_ptr<Machine::Processor> Machine::make_processor(unsigned number) {
+    try {
+        return std::make_unique<Processor>(number, *this);
+    } catch (const ModelError& error) {
+        throw BadInput("--cpu", "", error.what());
     }
 }
 

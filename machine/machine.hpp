@@ -63,6 +63,7 @@ private:
     struct Processor;
 
     void build();
+    std::unique_ptr<Processor> make_processor(unsigned number);
     void power_up();
     void start_images();
     void firmware_state(Processor& processor);

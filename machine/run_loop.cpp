@@ -185,23 +185,33 @@ bool RunLoop::can_wake() const {
     });
 }
 
+/// The next tick at which anything happens by itself.
+Tick RunLoop::next_due() const {
+    Tick due = clock_->next();
+    for (const Cpu* cpu : cpus_)
+        if (cpu->in_guest) due = std::min(due, cpu->virtualization->next_deadline(*cpu));
+    return std::max(due, now_ + 1);
+}
+
 /// Every processor waits: on to the next deadline, or to input.
 void RunLoop::jump() {
     in_slice_ = false;
     if (slice_end_hook_) slice_end_hook_();
     if (ending_) return;
+    const Tick due = next_due();
     if (!can_wake()) {
         if (deaf_since_ == never) deaf_since_ = now_;
-        if (now_ - deaf_since_ >= deaf_limit || clock_->next() == never)
+        if (now_ - deaf_since_ >= deaf_limit || due == never)
             return give_up("every CPU waits with interrupts disabled");
     }
-    const Tick target = std::min(clock_->next(), schedule_.limit);
-    if (clock_->next() == never && !input_->open()) return give_up("every CPU waits and no timer is armed");
+    const Tick target = std::min(due, schedule_.limit);
+    if (due == never && !input_->open()) return give_up("every CPU waits and no timer is armed");
     const Tick reached = input_->wait(now_, target);
     // Where there was nothing to wait for but input, and none came, only a signal or its end can have ended it.
     if (reached == never) return;
     ENSURE(reached > now_ && reached <= target);
     now_ = reached;
+    wake_all();
     take_input();
 }
 

@@ -87,6 +87,7 @@ private:
     void wake_all() { waiting_.assign(waiting_.size(), false); }
     bool all_wait() const;
     bool can_wake() const;
+    Tick next_due() const;
     void take_input();
     void give_up(std::string message);
 
