@@ -85,6 +85,7 @@ struct Cpu : CpuState {
     TlbKey guest_tlb_key;        ///< tags of the guest's translations; the extension sets it at entry (PCID is added)
     InterceptSet intercepted;    ///< while in_guest: instructions about which `virtualization` wants to be asked
     InterceptSet undefined;      ///< of these, those that the extension's controls take away: #UD before all else
+    bool event_delivered = false;  ///< since the engine last cleared it: INT n ends the single-step trap of its TF
     std::optional<Event> delivering;  ///< the event whose delivery is under way (IDT-vectoring, EXITINTINFO)
 
     /// Whether the guest's controls leave no such instruction (SDM 3C 25.3, e.g. "enable RDTSCP" = 0).

@@ -289,7 +289,7 @@ Stop Cpu::settle(const Stop& stop) {
 
 /// After an instruction executed alone: traps, and the flags that last one instruction.
 Stop Cpu::after_step(u64 rip_before, bool trap_flag) {
-    if (trap_flag) {
+    if (trap_flag && !event_delivered) {
         const bool branch_only = debugctl & bit(1);
         const bool branched = rip != rip_before + stepped_length_;
         if (!branch_only || branched) pending_debug |= DR6::BS;
@@ -436,6 +436,7 @@ Stop Cpu::step_one() {
         return settle(hit.stop());
     }
     const u64 rip_before = rip;
+    event_delivered = false;
     hold_back(1);
     Stop stop = execute_block(true);
     release();
