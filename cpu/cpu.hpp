@@ -165,10 +165,11 @@ struct Cpu : CpuState {
     /// Whether every byte could be accessed so: faults as the access would, and does nothing else.
     Result<void> check_linear(u64 linear, unsigned bytes, AccessType type, bool implicit = false);
 
-    /// The linear address of the next page; outside 64-bit mode addresses wrap at 4 GiB.
+    /// The linear address of the next page; outside 64-bit mode addresses wrap at 4 GiB, except in the tables and
+    /// stacks that IA-32e mode has above.
     u64 next_page(u64 linear) const {
         const u64 next = (linear | 0xFFF) + 1;
-        return code64() ? next : next & 0xFFFF'FFFF;
+        return code64() || high32(linear) ? next : next & 0xFFFF'FFFF;
     }
     /// Data breakpoints in DR0 to DR3: remembers in `pending_debug` what this access hit.
     void note_data_breakpoint(u64 linear, unsigned bytes, bool write) {
@@ -226,6 +227,8 @@ struct Cpu : CpuState {
     // ---- Running -------------------------------------------------------------------------------------------
     /// Executes until tick `deadline`, or until one of the other reasons. now() tells how far it came.
     RunEnd run(Tick now, Tick deadline);
+    /// When a halted guest has something due by itself (VMX-preemption timer), or `never`.
+    Tick wakes_at() const { return in_guest ? virtualization->next_deadline(*this) : never; }
     /// Called by devices' timers through the machine: come back at `deadline` at the latest.
     void shorten(Tick deadline);
     /// Ends run() at the next boundary with RunEnd::yielded.
@@ -258,6 +261,7 @@ private:
     Result<void> boundary();
     Result<void> own_events();
     bool must_step() const;
+    i64 chain_ticks() const;
     Stop execute_block(bool single);
     Stop after_step(u64 rip_before, bool trap_flag);
     Result<void> check_code_breakpoints();
@@ -267,6 +271,7 @@ private:
     bool monitor_hit();
     void watch_debug_addresses();
 
+    Tick guest_deadline_ = never;  ///< the extension's next_deadline() as of the last boundary
     bool retry_single_ = false;
     unsigned stepped_length_ = 0;
     u64 watched_dr7_ = 0;
