@@ -10,13 +10,10 @@
 
 #include "base/ensure.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace exeunt {
-
-namespace {
-constexpr i64 longest_chain = 1 << 16;
-}
 
 // ---- The countdown ------------------------------------------------------------------------------------------------
 
@@ -368,6 +365,16 @@ Result<void> Cpu::check_code_breakpoints() {
     return {};
 }
 
+/// How many ticks blocks may chain before the dispatcher looks again.
+i64 Cpu::chain_ticks() const {
+    // A handler that a compiler did not turn into a tail call leaves a frame behind: chains are bounded, so that
+    // these never use up the native stack.
+    constexpr i64 longest = 1 << 16;
+    if (guest_deadline_ == never) return longest;
+    const Tick present = now();
+    return guest_deadline_ > present ? static_cast<i64>(std::min<Tick>(longest, guest_deadline_ - present)) : 1;
+}
+
 RunEnd Cpu::run(Tick start, Tick deadline) {
     deadline_ = deadline;
     remaining = static_cast<i64>(deadline - start);
@@ -405,14 +412,13 @@ RunEnd Cpu::run(Tick start, Tick deadline) {
                 new_shadow_ = shadow;
                 return RunEnd::yielded;
             }
+            guest_deadline_ = in_guest ? virtualization->next_deadline(*this) : never;
         }
         if (remaining <= 0) {
             attention_ = true;
             continue;
         }
-        // A handler that a compiler did not turn into a tail call leaves a frame behind: chains are bounded, so
-        // that these never use up the native stack.
-        if (remaining > longest_chain) hold_back(longest_chain);
+        hold_back(std::min(remaining, chain_ticks()));
         const bool stepping = must_step();
         Stop stop;
         if (stepping) {
@@ -422,7 +428,7 @@ RunEnd Cpu::run(Tick start, Tick deadline) {
             if (stop.kind != Stop::Kind::none) stop = settle(stop);
         }
         if (stop.kind == Stop::Kind::unmodelled) return RunEnd::unmodelled;
-        if (stepping || activity != Activity::active) attention_ = true;
+        if (stepping || stop.kind != Stop::Kind::none || activity != Activity::active) attention_ = true;
     }
 }
 
