@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The main job: Debian's kernel boots on exeunt, loads its own kvm_intel, runs kvm_vmm, powers off - twice.
 
-Both runs must end with exit status 0, print every marker in order and nothing that a kernel prints when it is
-unhappy, and leave the same serial output and the same trace, byte for byte. The report of a failure ends with the
-tail of the serial output; everything stays in the working directory.
+Both runs must end with exit status 0, print every marker in order and nothing that a kernel prints when it
+is unhappy, and leave the same serial output and the same trace, byte for byte. The report of a failure ends
+with the tail of the serial output; everything stays in the working directory.
 """
 import argparse
 import re
@@ -17,7 +17,8 @@ from pathlib import Path
 KERNEL_COMMAND_LINE = "console=ttyS0 earlyprintk=ttyS0,115200 panic=-1"
 TAIL_LINES = 40
 EXIT_STATUS = {2: "bad input", 4: "something is not modelled", 6: "an invariant of exeunt broke",
-               8: "the tick limit was reached", 10: "the guest shut down or hung", 12: "a difference was found"}
+               8: "the tick limit was reached", 10: "the guest shut down or hung",
+               12: "a difference was found"}
 
 # Regular expressions, in the order in which the lines must come.
 MARKERS = [
@@ -34,9 +35,9 @@ MARKERS = [
     r"exeunt-boot: done status=0",
 ]
 # What must not come.
-ALARMS = [r"\bFAIL", r"FAILED$", r"Kernel panic", r"\bBUG:", r"\bOops\b", r"WARNING: CPU:", r"general protection fault",
-          r"soft lockup", r"rcu: .*stall", r"unchecked MSR access", r"Unable to handle", r"\[Firmware Bug\].*VMX",
-          r"kvm.*unexpected exit", r"vmwrite error|vmread error"]
+ALARMS = [r"\bFAIL", r"FAILED$", r"Kernel panic", r"\bBUG:", r"\bOops\b", r"WARNING: CPU:",
+          r"general protection fault", r"soft lockup", r"rcu: .*stall", r"unchecked MSR access",
+          r"Unable to handle", r"\[Firmware Bug\].*VMX", r"kvm.*unexpected exit", r"vmwrite error|vmread error"]
 
 
 class Failed(Exception):
@@ -51,8 +52,8 @@ def tail(path):
 
 
 def command(arguments, cpus):
-    line = [str(arguments.exeunt), "run", "--cpu", arguments.cpu, "--cpus", str(cpus), "--memory", arguments.memory,
-            "--kernel", str(arguments.kernel), "--initrd", str(arguments.initrd), "--append",
+    line = [str(arguments.exeunt), "run", "--cpu", arguments.cpu, "--cpus", str(cpus),
+            "--memory", arguments.memory, "--kernel", str(arguments.kernel), "--initrd", str(arguments.initrd), "--append",
             " ".join(filter(None, [KERNEL_COMMAND_LINE, arguments.append])),
             "--serial", "file:serial.txt", "--limit", str(arguments.limit)]
     return line if arguments.no_trace else line + ["--trace", "trace"]
@@ -75,7 +76,7 @@ def check_serial(path, cpus, vendor):
 
 
 def run(arguments, cpus, folder):
-    """One run in a folder of its own; paths in the command are relative, so that two runs have equal inputs."""
+    """One run in a folder of its own; what it writes has relative paths, so that two runs have equal inputs."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     line = command(arguments, cpus)
@@ -120,16 +121,18 @@ def compare(arguments, one, other):
                  if name not in traces[0] or name not in traces[1]
                  or traces[0][name].read_bytes() != traces[1][name].read_bytes()]
     if different:
-        diff = subprocess.run([str(arguments.exeunt), "trace", "diff", str(one / "trace"), str(other / "trace")],
-                              capture_output=True, text=True, check=False)
-        raise Failed(f"the traces of two runs differ in {', '.join(sorted(different))}\n{diff.stdout}{diff.stderr}")
+        line = [str(arguments.exeunt), "trace", "diff", str(one / "trace"), str(other / "trace")]
+        diff = subprocess.run(line, capture_output=True, text=True, check=False)
+        raise Failed(f"the traces of two runs differ in {', '.join(sorted(different))}\n"
+                     f"{diff.stdout}{diff.stderr}")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exeunt", type=Path, required=True, help="the binary under test")
     parser.add_argument("--image", type=Path, required=True, metavar="DIR", help="output of make_image.py")
-    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where runs leave what they write")
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="for what the runs write")
     parser.add_argument("--kernel", type=Path, help="instead of DIR/vmlinuz, e.g. DIR/vmlinux (PVH)")
     parser.add_argument("--cpus", type=int, action="append", help="numbers of CPUs to try (1 and 2)")
     parser.add_argument("--cpu", default="intel-max", metavar="MODEL")
@@ -146,7 +149,8 @@ def main():
     arguments.initrd = (arguments.image / "initrd").resolve()
     arguments.work = arguments.work.resolve()
     for cpus in arguments.cpus or [1, 2]:
-        folders = [arguments.work / f"cpus{cpus}-run{number}" for number in ((1,) if arguments.once else (1, 2))]
+        numbers = (1,) if arguments.once else (1, 2)
+        folders = [arguments.work / f"cpus{cpus}-run{number}" for number in numbers]
         folder = folders[0]
         try:
             for folder in folders:
@@ -155,7 +159,8 @@ def main():
                 compare(arguments, *folders)
         except Failed as failure:
             print(f"FAIL {cpus} CPU(s): {failure}\nserial output, the last {TAIL_LINES} lines:\n"
-                  f"{tail(folder / 'serial.txt')}\ncommand, in {folder}:\n    {shlex.join(command(arguments, cpus))}")
+                  f"{tail(folder / 'serial.txt')}\ncommand, in {folder}:\n"
+                  f"    {shlex.join(command(arguments, cpus))}")
             return 1
         print(f"ok   {cpus} CPU(s): " + ("" if arguments.once else "both runs the same; ") +
               next(line for line in (folder / "serial.txt").read_text(errors="replace").splitlines()

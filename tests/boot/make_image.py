@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Kernel and initrd of the boot test.
 
-Fetches Debian 12's kernel and busybox-static with apt (as files; nothing is installed) and packs an initrd from
-busybox, the kernel's KVM modules, kvm_vmm and tests/boot/init. The same inputs give the same bytes.
+Fetches Debian 12's kernel and busybox-static with apt (as files; nothing is installed) and packs an initrd
+from busybox, the kernel's KVM modules, kvm_vmm and tests/boot/init. The same inputs give the same bytes.
 
 Output in DIR: vmlinuz (Debian's bzImage), vmlinux (the ELF image inside it, with a PVH entry), initrd, and
 manifest.txt with versions and SHA-256 sums. What is there already is not fetched again.
@@ -133,9 +133,10 @@ def initrd(files):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--kvm-vmm", type=Path, required=True, metavar="FILE", help="the static program to run")
+    parser.add_argument("--kvm-vmm", type=Path, required=True, metavar="FILE", help="static program to run")
     arguments = parser.parse_args()
     if not arguments.kvm_vmm.is_file():
         fail(f"{arguments.kvm_vmm}: no such file; build the target `guests` first")

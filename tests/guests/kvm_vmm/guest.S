@@ -1,6 +1,6 @@
-/* Programs that kvm_vmm.c copies into the memory of its virtual machines. Ports: 10H takes a result (EAX), 11H
- * gives a number, 12H takes a string, 13H asks for an interrupt, 14H says that interrupts are done.
- * Addresses (guest-physical and linear alike) are those of the layout in kvm_vmm.c. */
+/* Programs that kvm_vmm.c copies into the memory of its virtual machines. Ports: 10H takes a result (EAX),
+ * 11H gives a number, 12H takes a string, 13H asks for an interrupt, 14H says that interrupts are done.
+ * Addresses (guest-physical and linear alike) are those of the layout in vm.h. */
 .intel_syntax noprefix
 .section .rodata
 

@@ -13,7 +13,7 @@
 #define WINDOW 0x50000000ul
 #define WINDOW_GUEST_PHYSICAL 0x40000000ul
 #define WALK_WINDOW 0x50200000ul
-#define PAGE(n) ((n) * 0x1000ul)
+#define PAGE(n) ((n)*0x1000ul)
 #define LOCAL_APIC 0xFEE00000ul
 
 /* EPT entry (SDM 3C Table 28-6 "Format of an EPT Page-Table Entry that Maps a 4-KByte Page") */
@@ -29,18 +29,18 @@
 
 /* The pages of the window, by what EPT or the guest's page tables allow. */
 enum {
-    page_free,            /* everything */
-    page_ept_absent,      /* EPT: not present */
-    page_ept_read,        /* EPT: read */
+    page_free,       /* everything */
+    page_ept_absent, /* EPT: not present */
+    page_ept_read,   /* EPT: read */
     page_ept_read_execute,
     page_ept_read_write,
-    page_ept_execute,     /* EPT: execute only, where supported */
-    page_ept_write,       /* EPT: write without read: misconfigured */
-    page_ept_bad_type,    /* EPT: memory type 2: misconfigured */
-    page_guest_absent,    /* guest: not present */
-    page_guest_read,      /* guest: read-only */
+    page_ept_execute,  /* EPT: execute only, where supported */
+    page_ept_write,    /* EPT: write without read: misconfigured */
+    page_ept_bad_type, /* EPT: memory type 2: misconfigured */
+    page_guest_absent, /* guest: not present */
+    page_guest_read,   /* guest: read-only */
     page_guest_no_execute,
-    page_apic_access,     /* the APIC-access page */
+    page_apic_access, /* the APIC-access page */
     page_count,
 };
 
@@ -56,8 +56,8 @@ extern const u8 guest_vectors[];
 /* Where the guest's handler of a vector starts; every handler is VMCALL, then IRETQ. */
 #define HANDLER(vector) (guest_vectors + 16 * (vector))
 
-void guest_memory_init(void);   /* once */
-void guest_memory_reset(void);  /* before each fresh step */
+void guest_memory_init(void);  /* once */
+void guest_memory_reset(void); /* before each fresh step */
 /* EPT accessed and dirty flags of all but the window become 1. */
 void low_memory_is_dirty(void);
 void invalidate_ept(void);

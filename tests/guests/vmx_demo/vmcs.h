@@ -130,7 +130,7 @@ enum { mov_to_cr = 0, mov_from_cr = 1, clts = 2, lmsw = 3 };
 #define DR_QUALIFICATION(dr, from, gpr) ((dr) | (from) << 4 | (gpr) << 8)
 
 /* SDM 3C Table 27-5 "Exit Qualification for I/O Instructions" */
-#define IO_QUALIFICATION(size, bits, port) (((u64)(size) - 1) | (bits) | (u64)(port) << 16)
+#define IO_QUALIFICATION(size, bits, port) (((u64)(size)-1) | (bits) | (u64)(port) << 16)
 #define io_in BIT(3)
 #define io_string BIT(4)
 #define io_rep BIT(5)
@@ -172,7 +172,7 @@ enum { mov_to_cr = 0, mov_from_cr = 1, clts = 2, lmsw = 3 };
 #define info_reg2(reg) ((u32)(reg) << 28)
 enum { segment_es, segment_cs, segment_ss, segment_ds, segment_fs, segment_gs };
 /* [RBX+RCX*4+displacement], the operand that all memory forms of the demo use */
-#define info_memory_operand                                                                                  \
+#define info_memory_operand \
     (info_scaling(2) | info_address_size_64 | info_segment(segment_ds) | info_index(1) | info_base(3))
 /* The defined bits of each layout; the others are undefined. */
 #define info_defined_memory 0x0FFF8783ul                    /* VMCLEAR, VMPTRLD, VMPTRST, VMXON */
@@ -184,8 +184,7 @@ enum { segment_es, segment_cs, segment_ss, segment_ds, segment_fs, segment_gs };
 #define info_defined_vmread_register (0x78ul | info_register | 0xF0000000)
 #define info_defined_rdrand (0x78ul | 0x1800)
 
-static inline u64 vmread(u64 field)
-{
+static inline u64 vmread(u64 field) {
     u64 value = 0;
     vmread_outcome(field, &value);
     return value;
@@ -193,5 +192,5 @@ static inline u64 vmread(u64 field)
 
 static inline void vmwrite(u64 field, u64 value) { vmwrite_outcome(field, value); }
 
-const char *field_name(u64 field);
-const char *exit_reason_name(u64 basic_reason);
+const char* field_name(u64 field);
+const char* exit_reason_name(u64 basic_reason);

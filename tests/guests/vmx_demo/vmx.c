@@ -14,8 +14,7 @@ struct GuestRegisters guest_registers;
 
 extern u64 host_tss[];
 
-static void read_capabilities(void)
-{
+static void read_capabilities(void) {
     vmx.basic = rdmsr(IA32_VMX_BASIC);
     vmx.misc = rdmsr(IA32_VMX_MISC);
     /* SDM 3D A.2: bit 55 of IA32_VMX_BASIC says that default1 controls are judged by the TRUE MSRs. */
@@ -28,30 +27,25 @@ static void read_capabilities(void)
         vmx.secondary = rdmsr(IA32_VMX_PROCBASED_CTLS2);
         vmx.secondary_allowed = (u32)(vmx.secondary >> 32);
     }
-    if (vmx.secondary_allowed & (enable_ept | enable_vpid))
-        vmx.ept_vpid_cap = rdmsr(IA32_VMX_EPT_VPID_CAP);
+    if (vmx.secondary_allowed & (enable_ept | enable_vpid)) vmx.ept_vpid_cap = rdmsr(IA32_VMX_EPT_VPID_CAP);
 }
 
 /* SDM 3C 23.7 "Enabling and Entering VMX Operation", 31.5 "VMM Setup & Tear Down" */
-const char *vmx_enable(void)
-{
+const char* vmx_enable(void) {
     enum { lock = 1, vmx_outside_smx = 4 };
-    if (!(cpuid(1, 0).ecx & BIT(5)))
-        return "CPUID.01H:ECX.VMX[bit 5] = 0";
-    if (!(rdmsr(IA32_FEATURE_CONTROL) & lock))
-        wrmsr(IA32_FEATURE_CONTROL, lock | vmx_outside_smx);
+    if (!(cpuid(1, 0).ecx & BIT(5))) return "CPUID.01H:ECX.VMX[bit 5] = 0";
+    if (!(rdmsr(IA32_FEATURE_CONTROL) & lock)) wrmsr(IA32_FEATURE_CONTROL, lock | vmx_outside_smx);
     if (!(rdmsr(IA32_FEATURE_CONTROL) & vmx_outside_smx))
         return "IA32_FEATURE_CONTROL is locked with VMX outside SMX disabled";
     read_capabilities();
     write_cr0((read_cr0() | rdmsr(IA32_VMX_CR0_FIXED0)) & rdmsr(IA32_VMX_CR0_FIXED1));
     write_cr4((read_cr4() | rdmsr(IA32_VMX_CR4_FIXED0)) & rdmsr(IA32_VMX_CR4_FIXED1));
-    *(u32 *)vmxon_region = *(u32 *)vmcs_region = (u32)vmx.basic & 0x7FFFFFFF;
+    *(u32*)vmxon_region = *(u32*)vmcs_region = (u32)vmx.basic & 0x7FFFFFFF;
     return vmxon((u64)vmxon_region) == vm_succeed ? 0 : "VMXON failed";
 }
 
 /* The controls of a step that asks for nothing. Save and load debug controls are default1 controls. */
-static struct Controls default_controls(void)
-{
+static struct Controls default_controls(void) {
     return (struct Controls){
         .primary = vmx.secondary_allowed ? activate_secondary_controls : 0,
         .secondary = vmx.secondary_allowed & (enable_ept | enable_vpid),
@@ -60,19 +54,19 @@ static struct Controls default_controls(void)
     };
 }
 
-static u32 adjusted(u32 wanted, u64 capability) { return (wanted | (u32)capability) & (u32)(capability >> 32); }
+static u32 adjusted(u32 wanted, u64 capability) {
+    return (wanted | (u32)capability) & (u32)(capability >> 32);
+}
 
 static int on_offer(u32 wanted, u64 capability) { return !(wanted & ~(u32)(capability >> 32)); }
 
-int controls_on_offer(struct Controls wanted)
-{
+int controls_on_offer(struct Controls wanted) {
     return on_offer(wanted.pin, vmx.pin) && on_offer(wanted.primary, vmx.primary) &&
            on_offer(wanted.secondary, vmx.secondary) && on_offer(wanted.exit, vmx.exit) &&
            on_offer(wanted.entry, vmx.entry);
 }
 
-void vmcs_controls(struct Controls on, struct Controls off)
-{
+void vmcs_controls(struct Controls on, struct Controls off) {
     const struct Controls base = default_controls();
     vmwrite(pin_based_vm_execution_controls, adjusted((base.pin | on.pin) & ~off.pin, vmx.pin));
     vmwrite(primary_processor_based_vm_execution_controls,
@@ -84,50 +78,55 @@ void vmcs_controls(struct Controls on, struct Controls off)
     vmwrite(vm_entry_controls, adjusted((base.entry | on.entry) & ~off.entry, vmx.entry));
 }
 
-static void control_fields(void)
-{
-    static const u32 zero[] = {exception_bitmap, page_fault_error_code_mask, page_fault_error_code_match, cr3_target_count,
-                               vm_exit_msr_store_count, vm_exit_msr_load_count, vm_entry_msr_load_count,
-                               vm_entry_interruption_information, vm_entry_exception_error_code,
-                               vm_entry_instruction_length, cr0_guest_host_mask, cr4_guest_host_mask, cr0_read_shadow,
-                               cr4_read_shadow, tsc_offset, vm_exit_msr_store_address, vm_exit_msr_load_address,
+static void control_fields(void) {
+    static const u32 zero[] = {exception_bitmap,
+                               page_fault_error_code_mask,
+                               page_fault_error_code_match,
+                               cr3_target_count,
+                               vm_exit_msr_store_count,
+                               vm_exit_msr_load_count,
+                               vm_entry_msr_load_count,
+                               vm_entry_interruption_information,
+                               vm_entry_exception_error_code,
+                               vm_entry_instruction_length,
+                               cr0_guest_host_mask,
+                               cr4_guest_host_mask,
+                               cr0_read_shadow,
+                               cr4_read_shadow,
+                               tsc_offset,
+                               vm_exit_msr_store_address,
+                               vm_exit_msr_load_address,
                                vm_entry_msr_load_address};
-    for (u32 i = 0; i < COUNT_OF(zero); i++)
-        vmwrite(zero[i], 0);
+    for (u32 i = 0; i < COUNT_OF(zero); i++) vmwrite(zero[i], 0);
     vmwrite(address_of_io_bitmap_a, (u64)io_bitmap_a);
     vmwrite(address_of_io_bitmap_b, (u64)io_bitmap_b);
-    if (vmx.primary >> 32 & use_msr_bitmaps)
-        vmwrite(address_of_msr_bitmaps, (u64)msr_bitmap);
+    if (vmx.primary >> 32 & use_msr_bitmaps) vmwrite(address_of_msr_bitmaps, (u64)msr_bitmap);
     if (vmx.primary >> 32 & use_tpr_shadow) {
         vmwrite(virtual_apic_address, (u64)virtual_apic_page);
         vmwrite(tpr_threshold, 0);
     }
     if (vmx.secondary_allowed & virtualize_apic_accesses)
         vmwrite(apic_access_address, (u64)window_memory + PAGE(page_apic_access));
-    if (vmx.secondary_allowed & enable_vpid)
-        vmwrite(virtual_processor_identifier, 1);
+    if (vmx.secondary_allowed & enable_vpid) vmwrite(virtual_processor_identifier, 1);
     if (vmx.secondary_allowed & enable_ept)
         vmwrite(ept_pointer, (u64)ept_pml4 | 3 << 3 | 6); /* 4 levels, write back */
-    if (vmx.secondary_allowed & enable_pml)
-        vmwrite(pml_address, (u64)page_modification_log);
+    if (vmx.secondary_allowed & enable_pml) vmwrite(pml_address, (u64)page_modification_log);
 }
 
 /* Guest segment registers: ES CS SS DS FS GS LDTR TR are at consecutive encodings. */
-static void guest_segment(u32 number, u16 selector, u32 limit, u32 access_rights, u64 base)
-{
+static void guest_segment(u32 number, u16 selector, u32 limit, u32 access_rights, u64 base) {
     vmwrite(guest_es_selector + 2 * number, selector);
     vmwrite(guest_es_limit + 2 * number, limit);
     vmwrite(guest_es_access_rights + 2 * number, access_rights);
     vmwrite(guest_es_base + 2 * number, base);
 }
 
-static void guest_fields(void)
-{
+static void guest_fields(void) {
     for (u32 segment = segment_es; segment <= segment_gs; segment++)
         guest_segment(segment, 0x10, 0xFFFFFFFF, 0xC093, 0);
     guest_segment(segment_cs, 0x08, 0xFFFFFFFF, 0xA09B, 0);
-    guest_segment(6, 0, 0, 0x10000, 0);                     /* LDTR: unusable */
-    guest_segment(7, 0x18, 0x67, 0x8B, (u64)guest_tss);     /* TR: busy 64-bit TSS */
+    guest_segment(6, 0, 0, 0x10000, 0);                 /* LDTR: unusable */
+    guest_segment(7, 0x18, 0x67, 0x8B, (u64)guest_tss); /* TR: busy 64-bit TSS */
     vmwrite(guest_gdtr_base, (u64)guest_gdt);
     vmwrite(guest_gdtr_limit, 8 * 8 - 1);
     vmwrite(guest_idtr_base, (u64)guest_idt);
@@ -139,15 +138,14 @@ static void guest_fields(void)
     vmwrite(guest_rsp, (u64)guest_stack_top);
     vmwrite(guest_rflags, RFLAGS_FIXED);
     vmwrite(vmcs_link_pointer, ~0ul);
-    static const u32 zero[] = {guest_ia32_debugctl, guest_interruptibility_state, guest_activity_state,
-                               guest_pending_debug_exceptions, guest_ia32_sysenter_cs, guest_ia32_sysenter_esp,
+    static const u32 zero[] = {guest_ia32_debugctl,    guest_interruptibility_state,
+                               guest_activity_state,   guest_pending_debug_exceptions,
+                               guest_ia32_sysenter_cs, guest_ia32_sysenter_esp,
                                guest_ia32_sysenter_eip};
-    for (u32 i = 0; i < COUNT_OF(zero); i++)
-        vmwrite(zero[i], 0);
+    for (u32 i = 0; i < COUNT_OF(zero); i++) vmwrite(zero[i], 0);
 }
 
-static void host_fields(void)
-{
+static void host_fields(void) {
     for (u32 segment = segment_es; segment <= segment_gs; segment++)
         vmwrite(host_es_selector + 2 * segment, segment == segment_cs ? 0x08 : 0x10);
     vmwrite(host_tr_selector, 0x18);
@@ -159,12 +157,10 @@ static void host_fields(void)
     vmwrite(host_cr4, read_cr4());
     static const u32 zero[] = {host_fs_base, host_gs_base, host_ia32_sysenter_cs, host_ia32_sysenter_esp,
                                host_ia32_sysenter_eip};
-    for (u32 i = 0; i < COUNT_OF(zero); i++)
-        vmwrite(zero[i], 0);
+    for (u32 i = 0; i < COUNT_OF(zero); i++) vmwrite(zero[i], 0);
 }
 
-void vmcs_defaults(void)
-{
+void vmcs_defaults(void) {
     vmclear((u64)vmcs_region);
     vmptrld((u64)vmcs_region);
     control_fields();

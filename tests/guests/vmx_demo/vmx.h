@@ -38,7 +38,7 @@ extern u64 page_modification_log[512];
 extern u64 msr_area[8]; /* four entries of 16 bytes */
 
 /* Null, or why this processor cannot enter VMX operation. */
-const char *vmx_enable(void);
+const char* vmx_enable(void);
 /* VMCLEAR, VMPTRLD and every field that a VM entry reads. */
 void vmcs_defaults(void);
 /* The controls: the defaults, plus what is to be 1, minus what is to be 0. */
@@ -47,4 +47,4 @@ struct Controls {
 };
 int controls_on_offer(struct Controls wanted);
 void vmcs_controls(struct Controls on, struct Controls off);
-u64 vm_enter(struct GuestRegisters *registers, u64 how);
+u64 vm_enter(struct GuestRegisters* registers, u64 how);

@@ -15,10 +15,12 @@ def run(arguments, folder):
     folder.mkdir(parents=True)
     line = [str(arguments.exeunt), "run", "--cpu", arguments.cpu, "--memory", "64M", "--kernel",
             str(arguments.kernel), "--serial", "file:serial.txt", "--trace", "trace", "--limit", "2000000000"]
-    result = subprocess.run(line, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    result = subprocess.run(line, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                            check=False)
     serial = folder / "serial.txt"
     report = serial.read_text(errors="replace").replace("\r", "") if serial.exists() else ""
-    if result.returncode != ALL_GOOD or not re.search(r"^vmx_demo: \d+ passed, 0 failed", report, re.MULTILINE):
+    all_passed = re.search(r"^vmx_demo: \d+ passed, 0 failed", report, re.MULTILINE)
+    if result.returncode != ALL_GOOD or not all_passed:
         failures = re.findall(r"^FAIL.*\n(?:  .*\n)*", report, re.MULTILINE)
         print("".join(failures) or "\n".join(report.splitlines()[-15:]))
         print(report.splitlines()[-1] if report else "(no report)")

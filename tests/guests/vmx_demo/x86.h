@@ -37,52 +37,45 @@ enum {
     IA32_KERNEL_GS_BASE = 0xC0000102,
 };
 
-static inline u64 rdmsr(u32 index)
-{
+static inline u64 rdmsr(u32 index) {
     u32 low, high;
     __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(index));
     return low | (u64)high << 32;
 }
 
-static inline void wrmsr(u32 index, u64 value)
-{
+static inline void wrmsr(u32 index, u64 value) {
     __asm__ volatile("wrmsr" : : "c"(index), "a"((u32)value), "d"((u32)(value >> 32)) : "memory");
 }
 
-struct CpuidResult { u32 eax, ebx, ecx, edx; };
+struct CpuidResult {
+    u32 eax, ebx, ecx, edx;
+};
 
-static inline struct CpuidResult cpuid(u32 leaf, u32 subleaf)
-{
+static inline struct CpuidResult cpuid(u32 leaf, u32 subleaf) {
     struct CpuidResult r;
     __asm__ volatile("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(subleaf));
     return r;
 }
 
-static inline void out8(u16 port, u8 value)
-{
-    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
+static inline void out8(u16 port, u8 value) { __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
 
-static inline void out32(u16 port, u32 value)
-{
-    __asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port));
-}
+static inline void out32(u16 port, u32 value) { __asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port)); }
 
-static inline u8 in8(u16 port)
-{
+static inline u8 in8(u16 port) {
     u8 value;
     __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
     return value;
 }
 
-#define READ_AND_WRITE(reg)                                                                                  \
-    static inline u64 read_##reg(void)                                                                       \
-    {                                                                                                        \
-        u64 value;                                                                                           \
-        __asm__ volatile("mov %%" #reg ", %0" : "=r"(value));                                                \
-        return value;                                                                                        \
-    }                                                                                                        \
-    static inline void write_##reg(u64 value) { __asm__ volatile("mov %0, %%" #reg : : "r"(value) : "memory"); }
+#define READ_AND_WRITE(reg)                                            \
+    static inline u64 read_##reg(void) {                               \
+        u64 value;                                                     \
+        __asm__ volatile("mov %%" #reg ", %0" : "=r"(value));          \
+        return value;                                                  \
+    }                                                                  \
+    static inline void write_##reg(u64 value) {                        \
+        __asm__ volatile("mov %0, %%" #reg : : "r"(value) : "memory"); \
+    }
 READ_AND_WRITE(cr0)
 READ_AND_WRITE(cr2)
 READ_AND_WRITE(cr3)
@@ -97,29 +90,28 @@ struct DescriptorTable {
     u64 base;
 } __attribute__((packed));
 
-static inline struct DescriptorTable read_gdtr(void)
-{
+static inline struct DescriptorTable read_gdtr(void) {
     struct DescriptorTable table;
     __asm__ volatile("sgdt %0" : "=m"(table));
     return table;
 }
 
-static inline struct DescriptorTable read_idtr(void)
-{
+static inline struct DescriptorTable read_idtr(void) {
     struct DescriptorTable table;
     __asm__ volatile("sidt %0" : "=m"(table));
     return table;
 }
 
-/* Every VMX instruction ends in VMsucceed, VMfailInvalid (CF) or VMfailValid (ZF) (SDM 3C 30.2 "Conventions").
- * The functions return a VmxOutcome, to be refined with the VM-instruction error field by the caller. */
+/* Every VMX instruction ends in VMsucceed, VMfailInvalid (CF) or VMfailValid (ZF) (SDM 3C 30.2
+ * "Conventions"). The functions return a VmxOutcome, to be refined with the VM-instruction error field by the
+ * caller. */
 enum VmxOutcome { vm_succeed = 0, vm_fail_invalid = 1, vm_fail_valid = 2 };
 
-#define VMX_INSTRUCTION(text, ...)                                                                           \
-    ({                                                                                                       \
-        u8 invalid, valid;                                                                                   \
-        __asm__ volatile(text : "=@ccc"(invalid), "=@ccz"(valid) : __VA_ARGS__ : "memory");                  \
-        invalid ? vm_fail_invalid : valid ? vm_fail_valid : vm_succeed;                                      \
+#define VMX_INSTRUCTION(text, ...)                                                          \
+    ({                                                                                      \
+        u8 invalid, valid;                                                                  \
+        __asm__ volatile(text : "=@ccc"(invalid), "=@ccz"(valid) : __VA_ARGS__ : "memory"); \
+        invalid ? vm_fail_invalid : valid ? vm_fail_valid : vm_succeed;                     \
     })
 
 static inline enum VmxOutcome vmxon(u64 region) { return VMX_INSTRUCTION("vmxon %2", "m"(region)); }
@@ -128,31 +120,26 @@ static inline enum VmxOutcome vmptrld(u64 region) { return VMX_INSTRUCTION("vmpt
 static inline enum VmxOutcome vmcall(void) { return VMX_INSTRUCTION("vmcall", "a"(0)); }
 static inline enum VmxOutcome vmxoff(void) { return VMX_INSTRUCTION("vmxoff", "a"(0)); }
 
-static inline enum VmxOutcome vmptrst(u64 *region)
-{
-    return VMX_INSTRUCTION("vmptrst %2", "m"(*region));
-}
+static inline enum VmxOutcome vmptrst(u64* region) { return VMX_INSTRUCTION("vmptrst %2", "m"(*region)); }
 
-static inline enum VmxOutcome vmwrite_outcome(u64 field, u64 value)
-{
+static inline enum VmxOutcome vmwrite_outcome(u64 field, u64 value) {
     return VMX_INSTRUCTION("vmwrite %3, %2", "r"(field), "r"(value));
 }
 
-static inline enum VmxOutcome vmread_outcome(u64 field, u64 *value)
-{
+static inline enum VmxOutcome vmread_outcome(u64 field, u64* value) {
     u8 invalid, valid;
     __asm__ volatile("vmread %3, %0" : "=r"(*value), "=@ccc"(invalid), "=@ccz"(valid) : "r"(field));
     return invalid ? vm_fail_invalid : valid ? vm_fail_valid : vm_succeed;
 }
 
-struct Descriptor128 { u64 low, high; };
+struct Descriptor128 {
+    u64 low, high;
+};
 
-static inline enum VmxOutcome invept(u64 type, struct Descriptor128 descriptor)
-{
+static inline enum VmxOutcome invept(u64 type, struct Descriptor128 descriptor) {
     return VMX_INSTRUCTION("invept %2, %3", "m"(descriptor), "r"(type));
 }
 
-static inline enum VmxOutcome invvpid(u64 type, struct Descriptor128 descriptor)
-{
+static inline enum VmxOutcome invvpid(u64 type, struct Descriptor128 descriptor) {
     return VMX_INSTRUCTION("invvpid %2, %3", "m"(descriptor), "r"(type));
 }
