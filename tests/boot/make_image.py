@@ -32,8 +32,11 @@ def run(*command, cwd=None):
     return result.stdout
 
 
-def kernel_package():
-    """The package that linux-image-amd64 stands for at present."""
+def kernel_package(downloads):
+    """The package that linux-image-amd64 stands for at present; the one that was fetched before, if any."""
+    before = sorted(path.parent.name for path in downloads.glob("linux-image-*/.unpacked"))
+    if before:
+        return before[-1]
     depends = run("apt-cache", "depends", META_PACKAGE)
     match = re.search(r"Depends: (linux-image-\d\S*-amd64)$", depends, re.MULTILINE)
     if not match:
@@ -143,7 +146,7 @@ def main():
     downloads = arguments.out / "packages"
     downloads.mkdir(parents=True, exist_ok=True)
 
-    package = kernel_package()
+    package = kernel_package(downloads)
     kernel = unpacked(package, package, downloads)
     busybox = unpacked("busybox-static:amd64", "busybox-static", downloads)
     bzimage = next(kernel.glob("boot/vmlinuz-*")).read_bytes()
