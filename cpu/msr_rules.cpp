@@ -161,7 +161,10 @@ Result<u64> pkrs_write(Cpu& cpu, u64, u64 value) {
 }
 
 Result<u64> xss_read(Cpu& cpu, u64) { return cpu.xss; }
-Result<u64> xss_write(Cpu& cpu, u64, u64 value) { return set(cpu.xss, value); }
+Result<u64> xss_write(Cpu& cpu, u64, u64 value) {
+    if (value & ~xss_supported) return refused();
+    return set(cpu.xss, value);
+}
 
 // ---- Memory types ------------------------------------------------------------------------------------------------
 
