@@ -8,7 +8,10 @@ namespace exeunt {
 
 // ---- The bus ----------------------------------------------------------------------------------------------
 
-void ApicBus::message(u64 address, u32 data) { send(msi::decode(address, data)); }
+// A message to any other address would be a write to memory, where no driver wants it: it goes nowhere.
+void ApicBus::message(u64 address, u32 data) {
+    if (msi::is_message_address(address)) send(msi::decode(address, data));
+}
 
 void ApicBus::send(const ApicMessage& message) {
     if (message.delivery_mode == static_cast<u8>(DeliveryMode::lowest_priority)) {

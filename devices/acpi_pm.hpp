@@ -30,11 +30,10 @@ public:
     static constexpr u8 s5_sleep_type = 0;  ///< SLP_TYP of \_S5
     static constexpr std::array rows = {
         //           offset name     bytes reset   writable  write one to clear
-        RegisterRow{0x00, "PM1_STS", 2, 0, 0, 0xCF31},
-        RegisterRow{0x02, "PM1_EN", 2, 0, 0x4721},
+        RegisterRow{0x00, "PM1_STS", 2, 0, 0, 0x8731},
+        RegisterRow{0x02, "PM1_EN", 2, 0, 0x0721},
         RegisterRow{0x20, "GPE0_STS", 8, 0, 0, ~u64{0}},
         RegisterRow{0x28, "GPE0_EN", 8, 0, ~u64{0}},
-        RegisterRow{0x30, "SMI_EN", 4, 0, 0x0000'0000},
     };
 
     AcpiPm(Clock& clock, InterruptLine& sci, std::function<void()> power_off, std::function<void()> reset_machine,
@@ -57,8 +56,9 @@ private:
     u64 timer_count() const;
     unsigned timer_bits() const { return options_.timer_32bit ? 32 : 24; }
     u16 status();
-    u64 read_block(u32 offset);
-    void write_block(u32 offset, u64 value, u64 written_mask);
+    u8 read_byte(u16 port);
+    void write_block(u32 offset, unsigned size, u64 value);
+    void write_register(const RegisterRow& row, u64 value, u64 mask);
     void write_control(u16 value);
     void write_reset_control(u8 value);
     void update();

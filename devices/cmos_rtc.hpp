@@ -3,7 +3,8 @@
 //
 // Wiring: ports 70H-71H. `irq` is ISA interrupt 8 (through Hpet::rtc_input() where there is an HPET). The
 // machine calls set_memory_size(), and may set other bytes with set_byte().
-// Not modelled: daylight saving (B.DSE) and square-wave output (B.SQWE) bits are kept and have no effect.
+// Not modelled: daylight saving (B.DSE) and square-wave output (B.SQWE) bits are kept and have no effect; the
+// weekday is that of the date, whatever was written.
 #pragma once
 
 #include "base/bus.hpp"
@@ -48,24 +49,27 @@ private:
 
     static DateTime date_of(u64 seconds);
     static u64 seconds_of(const DateTime& date);
-    bool frozen() const { return (b_ & b_set) || ((a_ >> 5) & 3) == 3; }
-    u64 phase() const;
+    bool divider_held() const { return (a_ & 0x60) == 0x60; }
+    bool frozen() const { return (b_ & b_set) || divider_held(); }
     u64 seconds() const;
+    bool update_in_progress() const;
     u8 encode(unsigned value) const;
     unsigned decode(u8 value) const;
     u8 encode_hour(unsigned hour) const;
     unsigned decode_hour(u8 value) const;
+    void store_date(const DateTime& date);
+    DateTime stored_date() const;
+    static bool is_time(u8 index);
     u8 read_register(u8 index);
     void write_register(u8 index, u8 value);
-    void write_time(u8 index, u8 value);
-    void load_shadow();
-    void store_shadow();
-    void freeze_changed(bool was_frozen, bool divider);
-    u64 periodic_period() const;
+    void write_a(u8 value);
+    void write_b(u8 value);
+    void thaw(bool divider_released);
+    unsigned periodic_shift() const;
+    u64 periods() const;
     u64 next_alarm(u64 after) const;
     void collect();
-    void update_irq();
-    void arm();
+    void update();
 
     Clock& clock_;
     InterruptLine& irq_;
@@ -74,9 +78,9 @@ private:
 
     u8 index_ = 0;
     bool nmi_masked_ = false;
-    u8 ram_[128] = {};      ///< with the alarm bytes; time bytes only while frozen
+    u8 ram_[128] = {};  ///< alarm bytes too; time bytes only while the calendar stands
     u8 a_ = 0x26, b_ = 0x02, c_ = 0;
-    /// The calendar: `base_seconds_` at tick `base_tick_`; while frozen the time bytes in `ram_` hold it.
+    /// The calendar showed `base_seconds_` at tick `base_tick_` (modulo 2^64); while it stands, `ram_` has it.
     u64 base_seconds_ = 0;
     Tick base_tick_ = 0;
     /// Updates and periodic cycles up to here are in `c_`.

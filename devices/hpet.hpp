@@ -52,7 +52,6 @@ private:
     class Gate final : public InterruptLine {
     public:
         void set(bool value) override;
-        void reset() { level = false; }
         bool level = false;
         InterruptLine* output = nullptr;
         const Hpet* hpet = nullptr;
@@ -61,7 +60,6 @@ private:
         u64 config = 0;      ///< writable bits of TIMn_CONF_CAP
         u64 compare = ~u64{0};
         u64 period = 0;      ///< last value written, periodic mode
-        u64 anchor = 0;      ///< the counter when the comparator was last armed
         bool level = false;  ///< the line as driven
     };
     static constexpr u64 conf_level = bit(1), conf_enable = bit(2), conf_periodic = bit(3),
@@ -74,15 +72,18 @@ private:
     u64 counter() const;
     u32 route_capability() const;
     u64 read_register(u64 offset) const;
-    void write_register(u64 offset, u64 value, unsigned first_byte, unsigned size);
+    void write_register(u64 offset, u64 value, u64 written_mask);
     void write_config(u64 value);
     void write_counter(u64 value);
     void write_comparator_config(unsigned n, u64 value);
     void write_comparator(unsigned n, u64 value);
-    u64 counts_to_match(const Comparator& comparator, u64 counter) const;
-    void arm(unsigned n);
+    static u64 width_mask(const Comparator& comparator);
+    /// `after_match`: a counter equal to the comparator has been seen.
+    void arm(unsigned n, bool after_match);
     void expired(unsigned n);
     void drive(unsigned n, bool level);
+    /// Puts the line down, or up again for a level-triggered comparator with its status bit set.
+    void refresh(unsigned n);
     InterruptLine* line(unsigned n) const;
 
     Clock& clock_;

@@ -7,7 +7,8 @@
 // nothing else claims goes to memory_read()/memory_write() and io_read()/io_write(): they decode ECAM and BARs,
 // and read all ones where nothing answers. `gsi[n]` are inputs of GSI 16+n; `isa[n]` an input of the 8259's
 // IRQ n (null: not routable). attach() devices to bus 0. Where no firmware runs, call assign_resources() after
-// reset: BARs, interrupt lines, decoding, as firmware would leave them.
+// reset: BARs, interrupt lines (10 and 11, which the 8259 must take as levels: ELCR 0C00H), decoding, as firmware
+// would leave them.
 // _PRT: device d, pin p (0 is INTA) is GSI 16 + (d + p) % 8; the interrupt line register says the same
 // for software that uses the 8259.
 // Not modelled: further buses and bridges; ROM shadowing (PAM registers are kept, RAM is always there).
@@ -19,6 +20,7 @@
 #include <array>
 #include <deque>
 #include <memory>
+#include <vector>
 
 namespace exeunt {
 
@@ -35,6 +37,7 @@ public:
             const std::array<InterruptLine*, 16>& isa);
     PciHost(const PciHost&) = delete;
     PciHost& operator=(const PciHost&) = delete;
+    ~PciHost() override;
 
     void attach(PciDevice& device, unsigned number, unsigned function = 0);
     PciDevice* device(unsigned number, unsigned function) const;
@@ -64,20 +67,21 @@ private:
     void route();
     u32 config_read(unsigned devfn, unsigned offset, unsigned size);
     void config_write(unsigned devfn, unsigned offset, unsigned size, u32 value);
-    bool ecam(u64 physical, unsigned& bus, unsigned& devfn, unsigned& offset) const;
+    struct EcamAddress {
+        unsigned bus = 0, devfn = 0, offset = 0;
+    };
+    bool ecam(u64 physical, EcamAddress& address) const;
+    PciDevice* decoder(bool io, u64 address, PciDevice::Hit& hit) const;
 
     MessageSink& messages_;
     std::array<InterruptLine*, 8> gsi_;
     std::array<InterruptLine*, 16> isa_;
-    std::array<bool, 16> isa_level_{};
     std::array<PciDevice*, 256> function_{};
+    std::vector<PciDevice*> attached_;
     std::deque<Intx> intx_;
     std::unique_ptr<HostBridge> host_bridge_;
     std::unique_ptr<LpcBridge> lpc_bridge_;
     u32 address_ = 0;
-
-public:
-    ~PciHost() override;
 };
 
 }  // namespace exeunt

@@ -37,10 +37,12 @@ private:
         u8 lowest = 7;        ///< the input of lowest priority
         bool read_isr = false, poll = false, special_mask = false, rotate_on_aeoi = false;
 
-        bool level_triggered(unsigned n) const { return (icw1 & 8) || ((elcr >> n) & 1); }
+        /// ICW1.LTIM is replaced by the edge/level control register.
+        bool level_triggered(unsigned n) const { return (elcr >> n) & 1; }
         bool automatic_eoi() const { return icw4 & 2; }
         bool special_fully_nested() const { return icw4 & 16; }
-        u8 rank(unsigned n) const { return static_cast<u8>((n - lowest - 1) & 7); }
+        /// 0 is the highest priority.
+        unsigned rank(unsigned n) const { return (n - lowest - 1u) & 7; }
     };
     class Input final : public InterruptLine {
     public:
@@ -57,7 +59,7 @@ private:
     void ocw2(Chip& chip, u8 value);
     void data(Chip& chip, u8 value);
     int requested(const Chip& chip) const;
-    int in_service_highest(const Chip& chip) const;
+    static int highest(const Chip& chip, unsigned inputs);
     u8 take(Chip& chip, int n);
     u8 poll_word(Chip& chip);
     void update();

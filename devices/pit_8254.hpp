@@ -27,29 +27,35 @@ public:
 private:
     /// Time is counted in input clock cycles since tick 0, so nothing drifts.
     struct Channel {
-        u8 control = 0;            ///< RW1:0, M2:0, BCD as written
-        u16 count_register = 0;    ///< as written
-        u16 write_latch = 0;
-        bool write_high_next = false, read_high_next = false;
-        bool null_count = true;    ///< written but not yet loaded
-        bool count_latched = false, status_latched = false;
-        u16 latched_count = 0;
-        u8 latched_status = 0;
-        bool read_latched_high_next = false;
+        u8 control = 0;           ///< RW1:0, M2:0, BCD as written
+        bool programmed = false;  ///< a control word was written
         bool gate = true;
-        // The counting element: loaded with `reload` at cycle `start`.
-        bool programmed = false;   ///< a control word was written
-        bool running = false;      ///< loaded; counts (or is held by the gate)
-        bool triggered = false;    ///< modes 1 and 5: the trigger's pulse is still to come
-        u32 reload = 0;            ///< 1 to 10000H (or 10000 in BCD)
+        // Writing and reading in halves.
+        u16 count_register = 0;
+        u8 low_half = 0;
+        bool write_high_next = false, read_high_next = false;
+        bool status_latched = false, count_latched = false;
+        u8 latched_status = 0;
+        u16 latched_count = 0;
+        // The counting element.
+        bool running = false;    ///< it has, or at `start` will have, a count
+        bool triggered = false;  ///< modes 1 and 5: the gate has risen since the count was written
+        bool held = false;       ///< the gate stopped it after `held_at` cycles
+        u32 reload = 1;          ///< the count loaded at cycle `start`
         u64 start = 0;
-        u64 held_at = 0;           ///< counted cycles at which the gate stopped it
-        bool held = false;
-        u32 next_reload = 0;       ///< modes 2 and 3: taken at the end of the current cycle; 0 is none
+        u64 held_at = 0;
+        u32 next_reload = 0;     ///< modes 2 and 3: the count to be loaded at cycle `next_start`; 0: none
+        u64 next_start = 0;
+        u64 null_until = 0;      ///< status bit 6 is 1 before this cycle
 
-        unsigned mode() const { return (control >> 1) & 7; }
+        unsigned mode() const {
+            const unsigned m = (control >> 1) & 7;
+            return m > 5 ? m - 4 : m;
+        }
         bool bcd() const { return control & 1; }
         unsigned access() const { return (control >> 4) & 3; }
+        bool gate_triggers() const { return mode() == 1 || mode() == 5; }
+        bool repeats() const { return mode() == 2 || mode() == 3; }
     };
 
     u64 cycle() const;
@@ -57,24 +63,27 @@ private:
     u8 read_byte(u16 port);
     void write_byte(u16 port, u8 value);
     u8 read_count(Channel& channel);
-    void write_count(unsigned index, u8 value);
-    void load(unsigned index);
+    void write_count(Channel& channel, u8 value);
+    void load(Channel& channel);
     void control_word(u8 value);
-    void set_gate(unsigned index, bool level);
+    void read_back(u8 value);
+    void latch_count(Channel& channel);
+    void set_gate(Channel& channel, bool level);
+    static u32 reload_value(const Channel& channel);
+    bool loaded(const Channel& channel) const;
     u64 elapsed(const Channel& channel) const;
     void settle(Channel& channel);
-    u32 period(const Channel& channel) const;
     u16 count_now(Channel& channel);
     bool out_now(Channel& channel);
     u64 next_edge(const Channel& channel) const;
-    void update(unsigned index);
+    void update();
 
     Clock& clock_;
     InterruptLine& output_;
     Clock::TimerId timer_;
     Channel channel_[3];
-    bool speaker_enabled_ = false;
-    bool nmi_masks_[2] = {};
+    u8 port61_ = 0;      ///< bits 3:0 as written
+    bool line_ = false;  ///< `output` as driven
 };
 
 }  // namespace exeunt

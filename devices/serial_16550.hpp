@@ -54,8 +54,8 @@ private:
     unsigned capacity() const { return fifo_enabled() ? 16 : 1; }
     unsigned trigger() const;
     u8 modem_lines() const;
-    u8 interrupt_identification();
-    bool received_available() const;
+    u8 interrupt_identification() const;
+    u8 line_status() const;
     void transmit(u8 value);
     void push(u8 value, u8 status);
     u8 pop();
@@ -74,7 +74,7 @@ private:
     Clock::TimerId timeout_;
 
     u8 ier_ = 0, fcr_ = 0, lcr_ = 0, mcr_ = 0, scr_ = 0;
-    u8 overrun_ = 0;            ///< LSR.OE
+    bool overrun_ = false;      ///< LSR.OE
     u8 modem_delta_ = 0;        ///< MSR bits 3:0
     u8 modem_ = 0;              ///< MSR bits 7:4
     u16 divisor_ = 1;
@@ -84,7 +84,6 @@ private:
     u8 fifo_first_ = 0, fifo_count_ = 0;
     bool irq_level_ = false;
     std::vector<u8> waiting_;   ///< input for which there was no room yet
-    std::size_t waiting_first_ = 0;
 };
 
 }  // namespace exeunt
