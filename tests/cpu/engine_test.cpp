@@ -191,7 +191,7 @@ TEST_CASE("engine: an instruction breakpoint in DR0 faults before the instructio
 TEST_CASE("engine: a data breakpoint traps after the access [SDM 3A 17.3.1.2]") {
     Harness t;
     t.cpu.r[RSI] = Harness::data_address;
-    t.place(code("89 06 ff c3 f4", "mov dword ptr [rsi], eax; inc ebx; hlt"));
+    t.place(code("89 06 ff c3 f4", "mov [rsi], eax; inc ebx; hlt"));
     t.cpu.dr[1] = Harness::data_address + 2;
     t.cpu.dr7 |= 8 | (u64{1} << 20);  // G1, write, one byte
     t.cpu.mode_changed();
@@ -204,7 +204,7 @@ TEST_CASE("engine: a data breakpoint traps after the access [SDM 3A 17.3.1.2]") 
 TEST_CASE("engine: a page fault in the middle of a block leaves what came before it and nothing after") {
     Harness t;
     t.cpu.r[RSI] = u64{2} << 30;  // not mapped
-    t.run(code("ff c0 8b 1e ff c1 f4", "inc eax; mov ebx, dword ptr [rsi]; inc ecx; hlt"));
+    t.run(code("ff c0 8b 1e ff c1 f4", "inc eax; mov ebx, [rsi]; inc ecx; hlt"));
     CHECK(t.vector_reached() == 14);
     CHECK(t.cpu.control.cr2 == u64{2} << 30);
     CHECK(t.cpu.r[RAX] == 1);
@@ -217,7 +217,7 @@ TEST_CASE("engine: a device is written at the exact tick, in the middle of strai
     t.write(Harness::tables_address + 0x2000 + 8 * 100, 0xFEC0'0087);  // a page of MMIO
     t.cpu.r[RSI] = u64{100} << 21;
     t.cpu.r[RAX] = 0x55;
-    t.run(code("ff c3 89 06 ff c3 f4", "inc ebx; mov dword ptr [rsi], eax; inc ebx; hlt"));
+    t.run(code("ff c3 89 06 ff c3 f4", "inc ebx; mov [rsi], eax; inc ebx; hlt"));
     CHECK(t.bus.mmio_writes.at(0xFEC0'0000) == 0x55);
     CHECK(t.cpu.r[RBX] == 2);
     CHECK(t.cpu.now() == 4);
