@@ -1,6 +1,7 @@
 #include "vmx/capabilities.hpp"
 
 #include "arch/registers.hpp"
+#include "cpu/instructions/system.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -24,21 +25,6 @@ constexpr bool rows_are_consistent() {
     return true;
 }
 static_assert(rows_are_consistent(), "two controls have the same bit");
-
-/// CR4 bits and the feature with which they exist. SDM 3A 2.5 "Control Registers".
-struct Cr4Bit {
-    u64 mask;
-    Feature needs;
-};
-constexpr Cr4Bit cr4_bits[] = {
-    {CR4::VME | CR4::PVI, Feature::VME}, {CR4::TSD, Feature::TSC},        {CR4::DE, Feature::DE},
-    {CR4::PSE, Feature::PSE},            {CR4::PAE, Feature::PAE},        {CR4::MCE, Feature::MCE},
-    {CR4::PGE, Feature::PGE},            {CR4::PCE, Feature::none},       {CR4::OSFXSR, Feature::FXSR},
-    {CR4::OSXMMEXCPT, Feature::SSE},     {CR4::UMIP, Feature::UMIP},      {CR4::LA57, Feature::LA57},
-    {CR4::VMXE, Feature::VMX},           {CR4::FSGSBASE, Feature::FSGSBASE}, {CR4::PCIDE, Feature::PCID},
-    {CR4::OSXSAVE, Feature::XSAVE},      {CR4::SMEP, Feature::SMEP},      {CR4::SMAP, Feature::SMAP},
-    {CR4::PKE, Feature::PKU},            {CR4::PKS, Feature::PKS},
-};
 
 /// A control that is offered only together with another one. SDM 3C 26.2.1 "Checks on VMX Controls".
 struct Dependence {
@@ -92,8 +78,7 @@ VmxCapabilities::VmxCapabilities(const CpuModel& model) {
                 invvpid_single | invvpid_all | invvpid_keep_globals;
     if (model.has(Feature::LA57)) ept_vpid_ |= walk_5;
 
-    for (const Cr4Bit& row : cr4_bits)
-        if (offered(model, row.needs)) cr4_fixed1_ |= row.mask;
+    cr4_fixed1_ = cr4_supported(model);
     efer_bits_ = (model.has(Feature::SYSCALL) ? EFER::SCE : 0) | (model.has(Feature::NX) ? EFER::NXE : 0) |
                  (intel64_ ? EFER::LME | EFER::LMA : 0);
 

@@ -1,0 +1,60 @@
+#include "vmx/entry_checks.hpp"
+
+namespace exeunt {
+
+EntryContext::EntryContext(const Vmcs& v, const VmxCapabilities& c, PhysicalMemory& m, bool lma_now, bool smm)
+    : vmcs(v), caps(c), memory(m), lma(lma_now), in_smm(smm) {
+    pin_based = v[VmcsField::pin_based_vm_execution_controls];
+    primary = v[VmcsField::primary_processor_based_vm_execution_controls];
+    secondary = primary & primary::activate_secondary_controls
+                    ? v[VmcsField::secondary_processor_based_vm_execution_controls]
+                    : 0;
+    vm_exit = v[VmcsField::primary_vm_exit_controls];
+    vm_entry = v[VmcsField::vm_entry_controls];
+    vm_function = secondary & secondary::enable_vm_functions ? v[VmcsField::vm_function_controls] : 0;
+    cr0 = v[VmcsField::guest_cr0];
+    rflags = v[VmcsField::guest_rflags];
+}
+
+std::span<const EntryCheckSet> entry_check_sets() {
+    using enum EntryConsequence;
+    static const EntryCheckSet sets[] = {
+        {vmfail_controls, CheckGroup::controls, false, execution_control_checks()},
+        {vmfail_controls, 0, false, tpr_threshold_checks()},
+        {vmfail_controls, CheckGroup::controls, false, exit_control_checks()},
+        {vmfail_controls, CheckGroup::controls, false, entry_control_checks()},
+        {vmfail_controls, 0, true, injection_checks()},
+        {vmfail_controls, CheckGroup::controls, false, entry_msr_list_checks()},
+        {vmfail_host, CheckGroup::host, false, host_checks()},
+        {entry_failure, CheckGroup::guest_registers, false, guest_register_checks()},
+        {entry_failure, CheckGroup::guest_segments, false, guest_segment_checks()},
+        {entry_failure, 0, false, guest_rip_checks()},
+        {entry_failure, 0, false, guest_non_register_checks()},
+    };
+    return sets;
+}
+
+std::vector<Violation> violated_rules(const EntryContext& context) {
+    std::vector<Violation> violations;
+    for (const EntryCheckSet& set : entry_check_sets()) {
+        if (set.injection_only && !context.injects()) continue;
+        for (const EntryCheck& check : set.checks)
+            if (!check.holds(context)) violations.push_back({&set, &check});
+    }
+    return violations;
+}
+
+bool valid_pat(u64 pat) {
+    for (unsigned i = 0; i < 8; ++i) {
+        const u64 type = extract(pat, 8 * i + 7, 8 * i);
+        if (type > 7 || type == 2 || type == 3) return false;
+    }
+    return true;
+}
+
+bool valid_pdpte(u64 pdpte, unsigned physical_bits) {
+    const u64 reserved = extract(~u64{0}, 2, 1) << 1 | extract(~u64{0}, 8, 5) << 5 | ~low_mask(physical_bits);
+    return !(pdpte & 1) || (pdpte & reserved) == 0;
+}
+
+}  // namespace exeunt
