@@ -1,7 +1,7 @@
 // `exeunt cpu`: the processor models and what each offers.
 #include "arch/features.hpp"
 #include "cli/command.hpp"
-#include "machine/bad_input.hpp"
+#include "base/bad_input.hpp"
 
 #include <fmt/format.h>
 #include <memory>

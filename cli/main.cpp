@@ -1,6 +1,6 @@
 // `exeunt`: parses the command line and says in one line what was wrong with it.
 #include "cli/command.hpp"
-#include "machine/bad_input.hpp"
+#include "base/bad_input.hpp"
 
 #include <cstdio>
 #include <fmt/format.h>

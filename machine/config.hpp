@@ -2,7 +2,7 @@
 // the hashes of the files it names, so that a recording knows what it was made with.
 #pragma once
 
-#include "machine/bad_input.hpp"
+#include "base/bad_input.hpp"
 #include "machine/run_loop.hpp"
 
 #include <span>

@@ -1,6 +1,6 @@
 #include "machine/drive.hpp"
 
-#include "machine/bad_input.hpp"
+#include "base/bad_input.hpp"
 
 #include <algorithm>
 #include <cerrno>

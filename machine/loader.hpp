@@ -2,7 +2,7 @@
 // the first processor is put into the state that the protocol promises.
 #pragma once
 
-#include "machine/bad_input.hpp"
+#include "base/bad_input.hpp"
 #include "machine/memory_map.hpp"
 #include "mmu/physical_memory.hpp"
 
