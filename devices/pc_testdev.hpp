@@ -1,7 +1,7 @@
 // The test device of kvm-unit-tests: an I/O latch, a flush port, interrupt lines that software drives, and
 // memory that is answered as a device. QEMU hw/misc "pc-testdev".
 //
-// Wiring: ports E0H-E3H and E8H-EBH (one latch of 4 bytes each), E4H (flush: calls `flush`), 2000H-2017H (port
+// Wiring: ports E0H-E3H and E8H-EBH (the same latch of 4 bytes), E4H (flush: calls `flush`), 2000H-2017H (port
 // 2000H + n sets `lines[n]`, null where there is none, to the value written), and 64 KBytes of MMIO at
 // PcTestdev::mmio_base. `flush` is told a physical page whose translations are to be forgotten.
 #pragma once
@@ -33,7 +33,7 @@ public:
 private:
     std::array<InterruptLine*, 24> lines_;
     std::function<void(u64)> flush_;
-    u8 latch_[8] = {};  ///< E0H-E3H, E8H-EBH
+    u8 latch_[4] = {};
     std::vector<u8> memory_;
 };
 

@@ -105,6 +105,7 @@ void PciDevice::put(unsigned offset, unsigned bytes, u32 value) {
 
 u32 PciDevice::config_read(unsigned offset, unsigned size) {
     if (offset + size > config_bytes || size > 4) return ~u32{0};
+    config_reading(offset, size);
     return get(offset, size);
 }
 
@@ -122,6 +123,7 @@ void PciDevice::config_write(unsigned offset, unsigned size, u32 value) {
 
 u64 PciDevice::bar_read(unsigned, u64, unsigned size) { return low_mask(8 * size); }
 void PciDevice::bar_write(unsigned, u64, unsigned, u64) {}
+void PciDevice::config_reading(unsigned, unsigned) {}
 void PciDevice::config_written(unsigned, unsigned) {}
 
 // ---- Base address registers ---------------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ public:
 protected:
     virtual u64 bar_read(unsigned bar, u64 offset, unsigned size);
     virtual void bar_write(unsigned bar, u64 offset, unsigned size, u64 value);
+    /// Before configuration space is read: a chance to put() what changes by itself.
+    virtual void config_reading(unsigned offset, unsigned size);
     /// After a write to configuration space changed something.
     virtual void config_written(unsigned offset, unsigned size);
     /// Registers outside configuration space: after the common ones were reset.
@@ -72,6 +74,8 @@ protected:
     void set_interrupt_pin(u8 pin);                       ///< 1 is INTA
     /// Appends a capability of `bytes` bytes (ID and pointer included) and returns its offset.
     u8 add_capability(u8 id, unsigned bytes);
+    /// Vendor-specific structures and the like: the bytes of a capability after ID and pointer.
+    void set_capability_byte(unsigned offset, u8 value) { reset_[offset] = config_[offset] = value; }
     void add_msi();
     void add_msix(unsigned vectors, unsigned bar, u32 table_offset, u32 pending_offset);
 

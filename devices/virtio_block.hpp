@@ -10,6 +10,7 @@
 #include "devices/pci_device.hpp"
 
 #include <span>
+#include <vector>
 
 namespace exeunt {
 
@@ -32,6 +33,7 @@ public:
 protected:
     u64 bar_read(unsigned bar, u64 offset, unsigned size) override;
     void bar_write(unsigned bar, u64 offset, unsigned size, u64 value) override;
+    void config_reading(unsigned offset, unsigned size) override;
     void config_written(unsigned offset, unsigned size) override;
     void device_reset() override;
     void device_visit(StateVisitor& visitor) override;
@@ -39,29 +41,39 @@ protected:
 private:
     static constexpr u16 queue_max = 256;
     static constexpr u16 no_vector = 0xFFFF;
+    static constexpr unsigned vectors = 2;
+    static constexpr u32 segment_max = 1 << 16;  ///< SIZE_MAX
 
     struct Segment {
         u64 address;
         u32 bytes;
-        bool writable;
     };
-    struct Chain;
+    /// A request: what the driver wrote, and what it wants written.
+    struct Chain {
+        std::vector<Segment> readable, writable;
+    };
 
-    u64 common_read(u32 offset, unsigned size);
-    void common_write(u32 offset, unsigned size, u64 value);
-    u64 device_config(u32 offset, unsigned size) const;
+    u64 offered_features() const;
+    u64 common_read(u64 offset, unsigned size) const;
+    void common_write(u64 offset, unsigned size, u64 value);
+    u64 device_config(u64 offset, unsigned size) const;
     void set_status(u8 value);
+    void write_queue_address(u64& address, u64 offset, unsigned size, u64 value);
     void notify();
-    bool next_chain(u16 head, Chain& chain);
+    bool gather(u16 head, Chain& chain);
     bool process(u16 head);
-    u8 transfer(const Chain& chain, u32 type, u64 sector, u32& written);
+    u8 execute(const Chain& chain, u64& written);
+    u8 transfer(const std::vector<Segment>& data, bool to_driver, u64 skip, u64 bytes, u64 sector);
+    void copy(const std::vector<Segment>& segments, u64 skip, std::span<u8> buffer, bool to_guest);
     void complete(u16 head, u32 written);
     void interrupt(bool configuration);
     void broken();
+    u16 load16(u64 at);
 
     DmaMemory& memory_;
     BlockBackend& backend_;
 
+    u8 window_ = 0;  ///< offset of the capability through which BARs are reached (4.1.4.7)
     u64 driver_features_ = 0;
     u32 device_feature_select_ = 0, driver_feature_select_ = 0;
     u8 status_ = 0, isr_ = 0;
