@@ -1,4 +1,5 @@
-// Reads processor models. They are JSON: what a user writes wrongly is answered with file, key and expectation.
+// Reads processor models. They are JSON: what a user writes wrongly is answered with file, key and
+// expectation.
 #include "arch/features.hpp"
 
 #include "base/bits.hpp"
@@ -61,8 +62,9 @@ public:
         if (!value && otherwise) return *otherwise;
         const std::optional<u64> read = value ? as_number(*value) : std::nullopt;
         if (!read || *read < low || *read > high)
-            refuse(where_, key(name), "expected a number from " + std::to_string(low) + " to " + std::to_string(high) +
-                                          ", or as a string in hexadecimal, \"0x...\"");
+            refuse(where_, key(name),
+                   "expected a number from " + std::to_string(low) + " to " + std::to_string(high) +
+                       ", or as a string in hexadecimal, \"0x...\"");
         return *read;
     }
     unsigned small(const char* name, u64 low, u64 high, std::optional<u64> otherwise = std::nullopt) {
@@ -101,7 +103,8 @@ public:
     }
     void no_others() const {
         for (const auto& item : object_.items())
-            if (!known_.contains(item.key())) refuse(where_, key(item.key()), "is not a key of a processor model");
+            if (!known_.contains(item.key()))
+                refuse(where_, key(item.key()), "is not a key of a processor model");
     }
     const std::string& where() const { return where_; }
 
@@ -113,7 +116,8 @@ private:
         u64 result = 0;
         const auto [end, error] = std::from_chars(text.data() + std::min<std::size_t>(2, text.size()),
                                                   text.data() + text.size(), result, 16);
-        if (!text.starts_with("0x") || error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+        if (!text.starts_with("0x") || error != std::errc{} || end != text.data() + text.size())
+            return std::nullopt;
         return result;
     }
 
@@ -124,11 +128,12 @@ private:
 };
 
 void read_features(Reader& reader, CpuModel& model) {
-    reader.names("features", "a feature that exeunt models (arch/features.inc)", [&](const std::string& word) {
-        const std::optional<Feature> feature = find_feature(word);
-        if (feature) model.features.set(*feature);
-        return feature.has_value();
-    });
+    reader.names("features", "a feature that exeunt models (arch/features.inc)",
+                 [&](const std::string& word) {
+                     const std::optional<Feature> feature = find_feature(word);
+                     if (feature) model.features.set(*feature);
+                     return feature.has_value();
+                 });
     for (const FeatureRow& row : feature_rows())
         if (model.has(row.feature) && row.needs != Feature::none && !model.has(row.needs))
             refuse(reader.where(), "features",
@@ -157,15 +162,20 @@ void read_features(Reader& reader, CpuModel& model) {
 void read_caches(Reader& reader, CpuModel& model) {
     const json* list = reader.find("caches");
     if (!list) return;
-    if (!list->is_array() || list->size() > 8) refuse(reader.where(), "caches", "expected a list of at most 8 objects");
+    if (!list->is_array() || list->size() > 8)
+        refuse(reader.where(), "caches", "expected a list of at most 8 objects");
     for (std::size_t i = 0; i < list->size(); ++i) {
         Reader item((*list)[i], reader.where(), "caches[" + std::to_string(i) + "]");
         CacheDescription cache;
         const std::string type = item.text("type");
-        if (type == "data") cache.type = CacheDescription::Type::data;
-        else if (type == "instruction") cache.type = CacheDescription::Type::instruction;
-        else if (type == "unified") cache.type = CacheDescription::Type::unified;
-        else refuse(item.where(), item.key("type"), "expected \"data\", \"instruction\" or \"unified\"");
+        if (type == "data")
+            cache.type = CacheDescription::Type::data;
+        else if (type == "instruction")
+            cache.type = CacheDescription::Type::instruction;
+        else if (type == "unified")
+            cache.type = CacheDescription::Type::unified;
+        else
+            refuse(item.where(), item.key("type"), "expected \"data\", \"instruction\" or \"unified\"");
         cache.level = item.small("level", 1, 4);
         cache.ways = item.small("ways", 1, 1024);
         cache.line_size = item.small("line_size", 16, 4096, 64);
@@ -186,9 +196,12 @@ u32 highest_leaf(const CpuModel& model, u32 base, u32 at_least) {
 
 void read_identity(Reader& reader, CpuModel& model) {
     const std::string vendor = reader.text("vendor");
-    if (vendor == "GenuineIntel") model.vendor = Vendor::intel;
-    else if (vendor == "AuthenticAMD") model.vendor = Vendor::amd;
-    else refuse(reader.where(), "vendor", "expected \"GenuineIntel\" or \"AuthenticAMD\"");
+    if (vendor == "GenuineIntel")
+        model.vendor = Vendor::intel;
+    else if (vendor == "AuthenticAMD")
+        model.vendor = Vendor::amd;
+    else
+        refuse(reader.where(), "vendor", "expected \"GenuineIntel\" or \"AuthenticAMD\"");
     model.description = reader.text("description", "");
     model.brand = reader.text("brand");
     if (model.brand.size() > 47) refuse(reader.where(), "brand", "expected at most 47 characters");
@@ -202,15 +215,13 @@ void read_identity(Reader& reader, CpuModel& model) {
     model.threads_per_core = reader.small("threads_per_core", 1, 2, 1);
 }
 
-}  // namespace
+} // namespace
 
 CpuModel CpuModel::parse(std::string_view text, const std::string& where) {
     json document;
     try {
         document = json::parse(text);
-    } catch (const json::exception& error) {
-        throw ModelError(where + ": not JSON: " + error.what());
-    }
+    } catch (const json::exception& error) { throw ModelError(where + ": not JSON: " + error.what()); }
     Reader reader(document, where, "");
     CpuModel model;
     read_identity(reader, model);
@@ -236,7 +247,8 @@ CpuModel CpuModel::load(const std::string& name_or_path) {
     if (name_or_path.find('/') == std::string::npos && !name_or_path.ends_with(".json")) {
         std::string known;
         for (const std::string& name : built_in()) known += " " + name;
-        throw ModelError(name_or_path + ": no such processor model; there are" + known + ", or give a .json file");
+        throw ModelError(name_or_path + ": no such processor model; there are" + known +
+                         ", or give a .json file");
     }
     std::ifstream file(name_or_path, std::ios::binary);
     std::ostringstream text;
@@ -254,4 +266,4 @@ std::vector<std::string> CpuModel::built_in() {
     return names;
 }
 
-}  // namespace exeunt
+} // namespace exeunt

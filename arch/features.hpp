@@ -63,10 +63,10 @@ std::string_view quirk_name(Quirk quirk);
 namespace ARCH_CAPABILITIES {
 #define ARCH_CAPABILITY(name, bit) inline constexpr u64 name = u64{1} << (bit);
 #include "arch/arch_capabilities.inc"
-}  // namespace ARCH_CAPABILITIES
+} // namespace ARCH_CAPABILITIES
 
-/// Whose layout of CPUID's vendor-specific leaves and of family, model and stepping applies. It is for that only:
-/// a difference in behaviour is a feature or a quirk.
+/// Whose layout of CPUID's vendor-specific leaves and of family, model and stepping applies. It is for that
+/// only: a difference in behaviour is a feature or a quirk.
 enum class Vendor : u8 { intel, amd };
 
 /// One cache, as CPUID leaf 4 and leaf 8000_001DH describe it. exeunt does not model caches; software asks.
@@ -77,7 +77,7 @@ struct CacheDescription {
     unsigned ways = 8;
     unsigned line_size = 64;
     unsigned sets = 64;
-    bool shared = false;     ///< by all processors of the package, else by the threads of a core
+    bool shared = false; ///< by all processors of the package, else by the threads of a core
     bool inclusive = false;
 };
 
@@ -91,19 +91,19 @@ struct CpuModel {
     std::string name;
     std::string description;
     Vendor vendor = Vendor::intel;
-    std::string brand;           ///< processor brand string, at most 47 characters
-    unsigned family = 6, model = 0, stepping = 0;  ///< display family and display model
+    std::string brand;                            ///< processor brand string, at most 47 characters
+    unsigned family = 6, model = 0, stepping = 0; ///< display family and display model
     unsigned physical_bits = 46;
-    unsigned linear_bits = 48;   ///< 57 with LA57
+    unsigned linear_bits = 48; ///< 57 with LA57
     unsigned threads_per_core = 1;
-    u32 microcode = 1;           ///< update revision (IA32_BIOS_SIGN_ID, PATCH_LEVEL)
+    u32 microcode = 1; ///< update revision (IA32_BIOS_SIGN_ID, PATCH_LEVEL)
     u32 max_basic_leaf = 0, max_extended_leaf = 0;
     FeatureSet features;
-    u64 arch_capabilities = 0;   ///< IA32_ARCH_CAPABILITIES
+    u64 arch_capabilities = 0; ///< IA32_ARCH_CAPABILITIES
     std::vector<CacheDescription> caches;
     std::bitset<static_cast<std::size_t>(Quirk::count)> quirks;
-    std::string vmx = "{}";      ///< JSON object of VMX capability values; the vmx folder reads it
-    std::string svm = "{}";      ///< the same for the svm folder
+    std::string vmx = "{}"; ///< JSON object of VMX capability values; the vmx folder reads it
+    std::string svm = "{}"; ///< the same for the svm folder
 
     bool has(Feature feature) const { return features.has(feature); }
     bool has(Quirk quirk) const { return quirks.test(static_cast<std::size_t>(quirk)); }
@@ -117,4 +117,4 @@ struct CpuModel {
     static std::vector<std::string> built_in();
 };
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,5 +1,5 @@
 // Row type of the msrs.inc tables. Each folder has a table of the MSRs whose behaviour it owns; class Msrs
-// (cpu/msrs.hpp) joins them. SDM 4 "Model-Specific Registers".
+// (cpu/msrs.hpp) joins them. SDM 3C ch. 35 "Model-Specific Registers (MSRs)".
 #pragma once
 
 #include "arch/features.hpp"
@@ -17,7 +17,8 @@ struct MsrPresence {
     constexpr MsrPresence(Feature f) : feature(f) {}
     constexpr MsrPresence(Quirk q) : quirk(q) {}
     bool in(const CpuModel& model) const {
-        return (feature == Feature::none || model.has(feature)) && (quirk == Quirk::count || model.has(quirk));
+        return (feature == Feature::none || model.has(feature)) &&
+               (quirk == Quirk::count || model.has(quirk));
     }
 };
 
@@ -34,8 +35,8 @@ struct MsrRow {
     u64 reset;
     /// Bits that WRMSR may change; an attempt to change another is #GP(0). With 0, every WRMSR is.
     u64 writable;
-    MsrRead read;    ///< nullptr: what is stored
-    MsrWrite write;  ///< nullptr: `value` is stored. Called after the check of `writable`.
+    MsrRead read;   ///< nullptr: what is stored
+    MsrWrite write; ///< nullptr: `value` is stored. Called after the check of `writable`.
 };
 
-}  // namespace exeunt
+} // namespace exeunt

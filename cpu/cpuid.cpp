@@ -1,8 +1,8 @@
 // CPUID. SDM 2A CPUID "CPU Identification", Table 3-8 "Information Returned by CPUID Instruction"; APM 3 E.3
 // "Standard Feature Function Numbers", E.4 "Extended Feature Function Numbers".
 //
-// Not modelled, so these leaves read as 0: performance monitoring (0AH), resource director (0FH, 10H), SGX (12H),
-// processor trace (14H). Caches and TLBs are described only for software's information.
+// Not modelled, so these leaves read as 0: performance monitoring (0AH), resource director (0FH, 10H), SGX
+// (12H), processor trace (14H). Caches and TLBs are described only for software's information.
 #include "cpu/cpuid.hpp"
 
 #include "cpu/cpu.hpp"
@@ -54,15 +54,17 @@ CpuidResult leaf_1(const Cpu& cpu) {
     r.ebx = (cpu.has(Feature::CLFSH) ? 8u << 8 : 0) | cpu.index << 24;
     if (cpu.cpu_count > 1) {
         r.ebx |= processors << 16;
-        r.edx |= 1u << 28;  // HTT
+        r.edx |= 1u << 28; // HTT
     }
     if (!apic_enabled(cpu)) r.edx &= ~(1u << 9);
     if (cpu.control.cr4 & CR4::OSXSAVE) r.ecx |= 1u << 27;
-    if (cpu.model.has(Quirk::intel_platform_msrs) && !(cpu.misc_enable & MiscEnable::MONITOR)) r.ecx &= ~(1u << 3);
+    if (cpu.model.has(Quirk::intel_platform_msrs) && !(cpu.misc_enable & MiscEnable::MONITOR))
+        r.ecx &= ~(1u << 3);
     return r;
 }
 
-/// SDM 2A Table 3-12 "Encoding of CPUID Leaf 2 Descriptors": FFH, "use leaf 4"; F0H, 64-byte prefetching; TLBs.
+/// SDM 2A Table 3-12 "Encoding of CPUID Leaf 2 Descriptors": FFH, "use leaf 4"; F0H, 64-byte prefetching;
+/// TLBs.
 CpuidResult leaf_2() { return {0x7603'6301, 0x00F0'B5FF, 0, 0x00C3'0000}; }
 
 u32 cache_leaf_eax(const Cpu& cpu, const CacheDescription& cache) {
@@ -89,8 +91,8 @@ CpuidResult leaf_4(const Cpu& cpu, u32 subleaf) {
     return r;
 }
 
-/// Monitor lines are 64 bytes; MWAIT takes the "break on interrupt" extension. No C-state is announced, so that
-/// software idles with HLT, during which time is skipped.
+/// Monitor lines are 64 bytes; MWAIT takes the "break on interrupt" extension. No C-state is announced, so
+/// that software idles with HLT, during which time is skipped.
 CpuidResult leaf_5(const Cpu& cpu) {
     if (!cpu.has(Feature::MONITOR)) return {};
     return {64, 64, 3, 0};
@@ -98,7 +100,7 @@ CpuidResult leaf_5(const Cpu& cpu) {
 
 CpuidResult leaf_7(const Cpu& cpu, u32 subleaf) {
     CpuidResult r = feature_bits(cpu, 7, subleaf);
-    if (subleaf == 0 && (cpu.control.cr4 & CR4::PKE)) r.ecx |= 1u << 4;  // OSPKE
+    if (subleaf == 0 && (cpu.control.cr4 & CR4::PKE)) r.ecx |= 1u << 4; // OSPKE
     return r;
 }
 
@@ -110,11 +112,11 @@ CpuidResult leaf_b(const Cpu& cpu, u32 subleaf) {
     if (subleaf == 0) {
         r.eax = thread_shift(cpu);
         r.ebx = std::min(cpu.model.threads_per_core, cpu.cpu_count);
-        r.ecx |= 1u << 8;  // SMT
+        r.ecx |= 1u << 8; // SMT
     } else if (subleaf == 1) {
         r.eax = std::max(package_shift(cpu), thread_shift(cpu));
         r.ebx = cpu.cpu_count;
-        r.ecx |= 2u << 8;  // core
+        r.ecx |= 2u << 8; // core
     }
     return r;
 }
@@ -128,8 +130,10 @@ CpuidResult leaf_d(const Cpu& cpu, u32 subleaf) {
                 high32(supported)};
     if (subleaf == 1) {
         CpuidResult r = feature_bits(cpu, 0xD, 1);
-        if (cpu.has(Feature::XSAVES)) r.ebx = xsave_compacted_size(cpu.control.xcr0 | cpu.xss);
-        else if (cpu.has(Feature::XSAVEC)) r.ebx = xsave_compacted_size(cpu.control.xcr0);
+        if (cpu.has(Feature::XSAVES))
+            r.ebx = xsave_compacted_size(cpu.control.xcr0 | cpu.xss);
+        else if (cpu.has(Feature::XSAVEC))
+            r.ebx = xsave_compacted_size(cpu.control.xcr0);
         return r;
     }
     for (const XsaveComponent& component : xsave_components)
@@ -140,19 +144,19 @@ CpuidResult leaf_d(const Cpu& cpu, u32 subleaf) {
 
 CpuidResult basic_leaf(const Cpu& cpu, u32 leaf, u32 subleaf) {
     switch (leaf) {
-        case 0x00:
-            return vendor_leaf(cpu, cpu.misc_enable & MiscEnable::limit_CPUID ? 2 : cpu.model.max_basic_leaf);
-        case 0x01: return leaf_1(cpu);
-        case 0x02: return cpu.model.vendor == Vendor::intel ? leaf_2() : CpuidResult{};
-        case 0x04: return cpu.model.vendor == Vendor::intel ? leaf_4(cpu, subleaf) : CpuidResult{};
-        case 0x05: return leaf_5(cpu);
-        case 0x06: return feature_bits(cpu, 6, 0);
-        case 0x07: return leaf_7(cpu, subleaf);
-        case 0x0B: return leaf_b(cpu, subleaf);
-        case 0x0D: return leaf_d(cpu, subleaf);
-        case 0x15: return {1, tsc_hertz / crystal_hertz, crystal_hertz, 0};
-        case 0x16: return {tsc_hertz / 1'000'000, tsc_hertz / 1'000'000, crystal_hertz / 1'000'000, 0};
-        default: return {};
+    case 0x00:
+        return vendor_leaf(cpu, cpu.misc_enable & MiscEnable::limit_CPUID ? 2 : cpu.model.max_basic_leaf);
+    case 0x01: return leaf_1(cpu);
+    case 0x02: return cpu.model.vendor == Vendor::intel ? leaf_2() : CpuidResult{};
+    case 0x04: return cpu.model.vendor == Vendor::intel ? leaf_4(cpu, subleaf) : CpuidResult{};
+    case 0x05: return leaf_5(cpu);
+    case 0x06: return feature_bits(cpu, 6, 0);
+    case 0x07: return leaf_7(cpu, subleaf);
+    case 0x0B: return leaf_b(cpu, subleaf);
+    case 0x0D: return leaf_d(cpu, subleaf);
+    case 0x15: return {1, tsc_hertz / crystal_hertz, crystal_hertz, 0};
+    case 0x16: return {tsc_hertz / 1'000'000, tsc_hertz / 1'000'000, crystal_hertz / 1'000'000, 0};
+    default: return {};
     }
 }
 
@@ -161,9 +165,9 @@ CpuidResult leaf_8000_0001(const Cpu& cpu) {
     if (!execute_disable_available(cpu)) r.edx &= ~(1u << 20);
     if (cpu.model.vendor == Vendor::amd) {
         r.eax = processor_signature(cpu.model);
-        if (cpu.cpu_count > 1) r.ecx |= 1u << 1;  // CmpLegacy
+        if (cpu.cpu_count > 1) r.ecx |= 1u << 1; // CmpLegacy
     } else if (!cpu.code64()) {
-        r.edx &= ~(1u << 11);  // SDM 2A: SYSCALL is reported in 64-bit mode only
+        r.edx &= ~(1u << 11); // SDM 2A CPUID: SYSCALL is reported in 64-bit mode only
     }
     // APM 3 E.4.2: bits 9:0, 17:12, 24:23 are those of CPUID.01H:EDX.
     if (cpu.model.has(Quirk::cpuid_mirrors_leaf_1)) r.edx |= leaf_1(cpu).edx & 0x0183'F3FF;
@@ -183,7 +187,9 @@ const CacheDescription* find_cache(const Cpu& cpu, unsigned level, CacheDescript
     return nullptr;
 }
 
-u32 kbytes(const CacheDescription& cache) { return static_cast<u32>(u64{cache.ways} * cache.line_size * cache.sets / 1024); }
+u32 kbytes(const CacheDescription& cache) {
+    return static_cast<u32>(u64{cache.ways} * cache.line_size * cache.sets / 1024);
+}
 
 /// APM 3 E.4.4 "Function 8000_0005h": L1 caches (and TLBs, as if fully associative with 64 entries).
 CpuidResult leaf_8000_0005(const Cpu& cpu) {
@@ -199,10 +205,10 @@ u32 associativity(unsigned ways) {
     constexpr unsigned table[] = {0, 1, 2, 3, 4, 6, 8, 0, 16, 0, 32, 48, 64, 96, 128};
     for (u32 code = 1; code < std::size(table); ++code)
         if (table[code] == ways) return code;
-    return 9;  // see leaf 8000_001DH
+    return 9; // see leaf 8000_001DH
 }
 
-/// APM 3 E.4.5 "Function 8000_0006h"; SDM 2A has ECX only, in the same format.
+/// APM 3 E.4.5 "Function 8000_0006h"; SDM 2A CPUID has ECX only, in the same format.
 CpuidResult leaf_8000_0006(const Cpu& cpu) {
     CpuidResult r;
     if (const CacheDescription* l2 = find_cache(cpu, 2, CacheDescription::Type::unified))
@@ -238,30 +244,31 @@ CpuidResult leaf_8000_001e(const Cpu& cpu) {
 
 CpuidResult extended_leaf(const Cpu& cpu, u32 leaf, u32 subleaf) {
     switch (leaf) {
-        case 0x8000'0000:
-            return cpu.model.vendor == Vendor::amd ? vendor_leaf(cpu, cpu.model.max_extended_leaf)
-                                                   : CpuidResult{cpu.model.max_extended_leaf, 0, 0, 0};
-        case 0x8000'0001: return leaf_8000_0001(cpu);
-        case 0x8000'0002:
-        case 0x8000'0003:
-        case 0x8000'0004: return brand_leaf(cpu, leaf);
-        case 0x8000'0005: return cpu.model.vendor == Vendor::amd ? leaf_8000_0005(cpu) : CpuidResult{};
-        case 0x8000'0006: return leaf_8000_0006(cpu);
-        case 0x8000'0008: return leaf_8000_0008(cpu);
-        case 0x8000'000A: return leaf_8000_000a(cpu);
-        case 0x8000'001D: return cpu.has(Feature::TopologyExtensions) ? cache_leaf(cpu, subleaf) : CpuidResult{};
-        case 0x8000'001E: return leaf_8000_001e(cpu);
-        default: return feature_bits(cpu, leaf, 0);
+    case 0x8000'0000:
+        return cpu.model.vendor == Vendor::amd ? vendor_leaf(cpu, cpu.model.max_extended_leaf)
+                                               : CpuidResult{cpu.model.max_extended_leaf, 0, 0, 0};
+    case 0x8000'0001: return leaf_8000_0001(cpu);
+    case 0x8000'0002:
+    case 0x8000'0003:
+    case 0x8000'0004: return brand_leaf(cpu, leaf);
+    case 0x8000'0005: return cpu.model.vendor == Vendor::amd ? leaf_8000_0005(cpu) : CpuidResult{};
+    case 0x8000'0006: return leaf_8000_0006(cpu);
+    case 0x8000'0008: return leaf_8000_0008(cpu);
+    case 0x8000'000A: return leaf_8000_000a(cpu);
+    case 0x8000'001D: return cpu.has(Feature::TopologyExtensions) ? cache_leaf(cpu, subleaf) : CpuidResult{};
+    case 0x8000'001E: return leaf_8000_001e(cpu);
+    default: return feature_bits(cpu, leaf, 0);
     }
 }
 
-}  // namespace
+} // namespace
 
 /// SDM 2A Figure 3-6 "Version Information Returned by CPUID in EAX".
 u32 processor_signature(const CpuModel& model) {
     const u32 family = model.family < 0xF ? model.family : 0xF;
     const u32 extended_family = model.family < 0xF ? 0 : model.family - 0xF;
-    return model.stepping | (model.model & 0xF) << 4 | family << 8 | (model.model >> 4) << 16 | extended_family << 20;
+    return model.stepping | (model.model & 0xF) << 4 | family << 8 | (model.model >> 4) << 16 |
+           extended_family << 20;
 }
 
 CpuidResult cpuid(const Cpu& cpu, u32 leaf, u32 subleaf) {
@@ -272,4 +279,4 @@ CpuidResult cpuid(const Cpu& cpu, u32 leaf, u32 subleaf) {
     return basic_leaf(cpu, model.max_basic_leaf, subleaf);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -22,4 +22,4 @@ u32 processor_signature(const CpuModel& model);
 /// Virtual frequencies, as leaves 15H and 16H state them: the TSC counts ticks, the APIC timer the crystal.
 inline constexpr u32 tsc_hertz = 1'000'000'000, crystal_hertz = 100'000'000;
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,5 +1,5 @@
-// What the core's MSRs may hold, and what reading and writing them does. SDM 4 Table 2-2; SDM 3A 11.11 "Memory
-// Type Range Registers (MTRRs)", 11.12 "Page Attribute Table (PAT)"; APM 2 Appendix A.
+// What the core's MSRs may hold, and what reading and writing them does. SDM 3C Table 35-2; SDM 3A 11.11
+// "Memory Type Range Registers (MTRRs)", 11.12 "Page Attribute Table (PAT)"; APM 2 App. A.
 #include "cpu/msr_rules.hpp"
 
 #include "cpu/cpu.hpp"
@@ -37,7 +37,7 @@ void move_tsc(Cpu& cpu, u64 offset) {
         cpu.controller->write_msr(tsc_deadline_msr, deadline);
 }
 
-}  // namespace
+} // namespace
 
 Result<u64> write_only(Cpu&, u64) { return refused(); }
 
@@ -59,11 +59,12 @@ Result<u64> spec_ctrl_write(Cpu& cpu, u64, u64 value) {
     return value;
 }
 
-// ---- Time ------------------------------------------------------------------------------------------------------
+// ---- Time
+// ------------------------------------------------------------------------------------------------------
 
 Result<u64> tsc_read(Cpu& cpu, u64) { return cpu.tsc(); }
 
-/// SDM 3B 17.17.3 "Time-Stamp Counter Adjustment": IA32_TSC_ADJUST follows.
+/// SDM 3B 17.15.3 "Time-Stamp Counter Adjustment": IA32_TSC_ADJUST follows.
 Result<u64> tsc_write(Cpu& cpu, u64, u64 value) {
     const u64 offset = value - cpu.now();
     cpu.tsc_adjust += offset - cpu.tsc_offset;
@@ -82,7 +83,8 @@ Result<u64> tsc_adjust_write(Cpu& cpu, u64, u64 value) {
 Result<u64> tsc_aux_read(Cpu& cpu, u64) { return cpu.tsc_aux; }
 Result<u64> tsc_aux_write(Cpu& cpu, u64, u64 value) { return set(cpu.tsc_aux, value); }
 
-// ---- System calls and segment bases ------------------------------------------------------------------------------
+// ---- System calls and segment bases
+// ------------------------------------------------------------------------------
 
 Result<u64> sysenter_cs_read(Cpu& cpu, u64) { return cpu.sysenter_cs; }
 Result<u64> sysenter_cs_write(Cpu& cpu, u64, u64 value) { return set(cpu.sysenter_cs, value); }
@@ -105,20 +107,27 @@ Result<u64> cstar_write(Cpu& cpu, u64, u64 value) { return set_canonical(cpu, cp
 Result<u64> fmask_read(Cpu& cpu, u64) { return cpu.sfmask; }
 Result<u64> fmask_write(Cpu& cpu, u64, u64 value) { return set(cpu.sfmask, value); }
 Result<u64> fs_base_read(Cpu& cpu, u64) { return cpu.seg(Seg::FS).base; }
-Result<u64> fs_base_write(Cpu& cpu, u64, u64 value) { return set_canonical(cpu, cpu.seg(Seg::FS).base, value); }
+Result<u64> fs_base_write(Cpu& cpu, u64, u64 value) {
+    return set_canonical(cpu, cpu.seg(Seg::FS).base, value);
+}
 Result<u64> gs_base_read(Cpu& cpu, u64) { return cpu.seg(Seg::GS).base; }
-Result<u64> gs_base_write(Cpu& cpu, u64, u64 value) { return set_canonical(cpu, cpu.seg(Seg::GS).base, value); }
+Result<u64> gs_base_write(Cpu& cpu, u64, u64 value) {
+    return set_canonical(cpu, cpu.seg(Seg::GS).base, value);
+}
 Result<u64> kernel_gs_read(Cpu& cpu, u64) { return cpu.kernel_gs_base; }
-Result<u64> kernel_gs_write(Cpu& cpu, u64, u64 value) { return set_canonical(cpu, cpu.kernel_gs_base, value); }
+Result<u64> kernel_gs_write(Cpu& cpu, u64, u64 value) {
+    return set_canonical(cpu, cpu.kernel_gs_base, value);
+}
 
-// ---- Modes -------------------------------------------------------------------------------------------------------
+// ---- Modes
+// -------------------------------------------------------------------------------------------------------
 
 Result<u64> efer_read(Cpu& cpu, u64) { return cpu.control.efer; }
 
 /// SDM 3A 2.2.1 "Extended Feature Enable Register"; APM 2 3.1.7 "Extended Feature Enable Register (EFER)".
 Result<u64> efer_write(Cpu& cpu, u64, u64 value) {
     const u64 old = cpu.control.efer;
-    u64 allowed = EFER::LMA;  // read-only: what is written there is ignored
+    u64 allowed = EFER::LMA; // read-only: what is written there is ignored
     if (cpu.has(Feature::SYSCALL)) allowed |= EFER::SCE;
     if (cpu.has(Feature::LM)) allowed |= EFER::LME;
     if (execute_disable_available(cpu)) allowed |= EFER::NXE;
@@ -138,7 +147,7 @@ Result<u64> efer_write(Cpu& cpu, u64, u64 value) {
 
 Result<u64> misc_enable_read(Cpu& cpu, u64) { return cpu.misc_enable; }
 
-/// SDM 4 Table 2-2, register 1A0H: fast strings, MONITOR FSM, limit CPUID maxval, XD bit disable.
+/// SDM 3C Table 35-2, register 1A0H: fast strings, MONITOR FSM, limit CPUID maxval, XD bit disable.
 Result<u64> misc_enable_write(Cpu& cpu, u64, u64 value) {
     if ((value & MiscEnable::XD_disable) && !cpu.has(Feature::NX)) return refused();
     if ((value & MiscEnable::MONITOR) && !cpu.has(Feature::MONITOR)) return refused();
@@ -166,7 +175,8 @@ Result<u64> xss_write(Cpu& cpu, u64, u64 value) {
     return set(cpu.xss, value);
 }
 
-// ---- Memory types ------------------------------------------------------------------------------------------------
+// ---- Memory types
+// ------------------------------------------------------------------------------------------------
 
 Result<u64> pat_read(Cpu& cpu, u64) { return cpu.pat; }
 
@@ -210,4 +220,4 @@ Result<u64> mc_status_write(Cpu& cpu, u64, u64 value) {
     return value;
 }
 
-}  // namespace exeunt::msr_rules
+} // namespace exeunt::msr_rules

@@ -28,23 +28,25 @@ bool controller_msr(const Cpu& cpu, u32 index) {
     return index >= 0x800 && index <= 0x8FF && cpu.has(Feature::x2APIC);
 }
 
-}  // namespace
+} // namespace
 
 Msrs::Msrs(const Cpu& cpu) : model_(cpu.model) { add(core_rows); }
 
 void Msrs::add(std::span<const MsrRow> rows) {
     for (const MsrRow& row : rows) {
         if (!row.present_with.in(model_)) continue;
-        const auto at = std::lower_bound(entries_.begin(), entries_.end(), row.index,
-                                         [](const Entry& entry, u32 index) { return entry.row->index < index; });
+        const auto at =
+            std::lower_bound(entries_.begin(), entries_.end(), row.index,
+                             [](const Entry& entry, u32 index) { return entry.row->index < index; });
         ENSURE(at == entries_.end() || at->row->index != row.index);
         entries_.insert(at, Entry{&row, row.reset});
     }
 }
 
 const Msrs::Entry* Msrs::find(u32 index) const {
-    const auto at = std::lower_bound(entries_.begin(), entries_.end(), index,
-                                     [](const Entry& entry, u32 wanted) { return entry.row->index < wanted; });
+    const auto at =
+        std::lower_bound(entries_.begin(), entries_.end(), index,
+                         [](const Entry& entry, u32 wanted) { return entry.row->index < wanted; });
     return at != entries_.end() && at->row->index == index ? &*at : nullptr;
 }
 
@@ -116,4 +118,4 @@ void set_firmware_mtrrs(Cpu& cpu) {
     msrs.store(Msr::IA32_MTRR_DEF_TYPE, bit(11) | bit(10) | WB);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,9 +1,9 @@
-// RESET# and INIT. SDM 3A 9.1 "Initialization Overview", Table 9-1 "IA-32 and Intel 64 Processor States Following
-// Power-up, Reset, or INIT"; APM 2 14.1.3 "Processor Initialization State".
+// RESET# and INIT. SDM 3A 9.1 "Initialization Overview", Table 9-1 "IA-32 and Intel 64 Processor States
+// Following Power-up, Reset, or INIT"; APM 2 14.1.3 "Processor Initialization State".
 //
-// INIT leaves x87, SSE and AVX state, caches, TSC, MTRRs and most MSRs as they are. The local APIC hears of reset
-// and INIT from the machine. What a processor other than the first does next (wait for SIPI) is the machine's and
-// the events' business.
+// INIT leaves x87, SSE and AVX state, caches, TSC, MTRRs and most MSRs as they are. The local APIC hears of
+// reset and INIT from the machine. What a processor other than the first does next (wait for SIPI) is the
+// machine's and the events' business.
 #include "cpu/cpu.hpp"
 #include "cpu/cpuid.hpp"
 #include "cpu/msrs.hpp"
@@ -48,7 +48,7 @@ void reset_common(CpuState& state, const CpuModel& model) {
 void reset_rest(CpuState& state, const CpuModel& model) {
     state.x87 = X87State{};
     state.x87.control = 0x0040;
-    state.x87.empty = 0;  // Table 9-1: the tag word is 5555H, every register holds +0
+    state.x87.empty = 0; // Table 9-1: the tag word is 5555H, every register holds +0
     for (VectorRegister& vector : state.vector) vector = {};
     state.mxcsr = 0x1F80;
     state.control.xcr0 = XCR0::X87;
@@ -61,11 +61,12 @@ void reset_rest(CpuState& state, const CpuModel& model) {
     state.xss = 0;
     state.misc_enable = 0;
     if (model.has(Quirk::intel_platform_msrs))
-        state.misc_enable = MiscEnable::fast_strings | MiscEnable::BTS_unavailable | MiscEnable::PEBS_unavailable |
+        state.misc_enable = MiscEnable::fast_strings | MiscEnable::BTS_unavailable |
+                            MiscEnable::PEBS_unavailable |
                             (model.has(Feature::MONITOR) ? MiscEnable::MONITOR : 0);
 }
 
-}  // namespace
+} // namespace
 
 void Cpu::reset(bool init) {
     // INIT keeps CR0.CD and NW; ET is always 1.
@@ -92,4 +93,4 @@ void Cpu::reset(bool init) {
     attention();
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -65,7 +65,8 @@ void visit_x87(StateVisitor& visitor, X87State& x87) {
 }
 
 void visit_vectors(StateVisitor& visitor, CpuState& state) {
-    for (unsigned i = 0; i < std::size(state.vector); ++i) visitor.array("ymm" + std::to_string(i), state.vector[i].q);
+    for (unsigned i = 0; i < std::size(state.vector); ++i)
+        visitor.array("ymm" + std::to_string(i), state.vector[i].q);
     visitor.value("mxcsr", state.mxcsr);
 }
 
@@ -106,13 +107,14 @@ void visit_events(StateVisitor& visitor, CpuState& state) {
     visitor.array("monitor_line", state.monitor_line);
 }
 
-}  // namespace
+} // namespace
 
 void CpuState::visit(StateVisitor& visitor) {
     for (unsigned i = 0; i < std::size(gpr_names); ++i) visitor.value(gpr_names[i], r[i]);
     visit_flags(visitor, flags);
     visit_control(visitor, control);
-    for (unsigned i = 0; i < std::size(segment_names); ++i) visit_segment(visitor, segment_names[i], segment[i]);
+    for (unsigned i = 0; i < std::size(segment_names); ++i)
+        visit_segment(visitor, segment_names[i], segment[i]);
     visit_table(visitor, "gdtr", gdtr);
     visit_table(visitor, "idtr", idtr);
     visitor.array("dr", dr);
@@ -125,4 +127,4 @@ void CpuState::visit(StateVisitor& visitor) {
     visit_events(visitor, *this);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

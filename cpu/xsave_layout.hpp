@@ -10,14 +10,15 @@
 namespace exeunt {
 
 struct XsaveComponent {
-    unsigned number;   ///< bit of XCR0 or IA32_XSS
-    Feature feature;   ///< what offers it
+    unsigned number; ///< bit of XCR0 or IA32_XSS
+    Feature feature; ///< what offers it
     unsigned bytes;
-    unsigned offset;   ///< in the standard format
-    bool align64;      ///< in the compacted format
+    unsigned offset; ///< in the standard format
+    bool align64;    ///< in the compacted format
 };
 
-/// Components beyond the legacy region (x87 and SSE), in order of number. Offsets are those of Intel's processors.
+/// Components beyond the legacy region (x87 and SSE), in order of number. Offsets are those of Intel's
+/// processors.
 inline constexpr std::array xsave_components{
     XsaveComponent{2, Feature::AVX, 256, 576, false},
     XsaveComponent{9, Feature::PKU, 8, 2688, false},
@@ -57,4 +58,4 @@ constexpr unsigned xsave_compacted_offset(u64 mask, unsigned number) {
 /// Bytes of a compacted area: what lies after its last component.
 constexpr unsigned xsave_compacted_size(u64 mask) { return xsave_compacted_offset(mask, 64); }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,8 +1,9 @@
-// Caches and translations: INVD, WBINVD, WBNOINVD, CLFLUSH, CLFLUSHOPT, CLWB, CLZERO, INVLPG, INVPCID, fences.
-// SDM 2A, 2B, APM 3 by mnemonic; SDM 3A 4.10.4.1 "Operations that Invalidate TLBs and Paging-Structure Caches".
+// Caches and translations: INVD, WBINVD, WBNOINVD, CLFLUSH, CLFLUSHOPT, CLWB, CLZERO, INVLPG, INVPCID,
+// fences. The manual's page of each mnemonic; SDM 3A 4.10.4.1 "Operations that Invalidate TLBs and
+// Paging-Structure Caches".
 //
-// Not modelled: caches. Memory is always coherent and in program order, so that fences and flushes only check their
-// operands; INVD loses nothing.
+// Not modelled: caches. Memory is always coherent and in program order, so that fences and flushes only check
+// their operands; INVD loses nothing.
 #include "cpu/instructions/system.hpp"
 
 namespace exeunt {
@@ -23,11 +24,12 @@ Result<void> touch_line(Cpu& cpu, const Insn& insn) {
     const u64 offset = cpu.effective_address(insn);
     const u32 type = cpu.seg(where).access & (AR::S | AR::CODE | AR::READABLE);
     const bool execute_only = cpu.protected_mode() && !cpu.v8086() && type == (AR::S | AR::CODE);
-    const u64 linear = TRY(cpu.linear(where, offset, 1, execute_only ? AccessType::execute : AccessType::read));
+    const u64 linear =
+        TRY(cpu.linear(where, offset, 1, execute_only ? AccessType::execute : AccessType::read));
     return cpu.check_linear(linear, 1, AccessType::read);
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_CLFLUSH(Cpu& cpu, const Insn& insn) { return touch_line(cpu, insn); }
 Result<void> exec_CLFLUSHOPT(Cpu& cpu, const Insn& insn) { return touch_line(cpu, insn); }
@@ -42,14 +44,20 @@ Result<void> exec_CLZERO(Cpu& cpu, const Insn& insn) {
 
 // INVLPG: in every PCID; a non-canonical address does nothing.
 Result<void> exec_INVLPG(Cpu& cpu, const Insn& insn) {
-    const u64 linear = cpu.linear_unchecked(insn.memory.segment, cpu.effective_address(insn), insn.address_size);
+    const u64 linear =
+        cpu.linear_unchecked(insn.memory.segment, cpu.effective_address(insn), insn.address_size);
     if (!cpu.code64() || cpu.canonical(linear)) cpu.mmu.drop_page(Linear{linear});
     return {};
 }
 
 // INVPCID: type in the register, descriptor in memory. SDM 2A INVPCID, Figure 3-24 "INVPCID Descriptor".
 Result<void> exec_INVPCID(Cpu& cpu, const Insn& insn) {
-    enum Type : u64 { individual_address = 0, single_context = 1, all_with_globals = 2, all_without_globals = 3 };
+    enum Type : u64 {
+        individual_address = 0,
+        single_context = 1,
+        all_with_globals = 2,
+        all_without_globals = 3
+    };
     const u64 type = cpu.gpr(insn.operand[0].number, insn.mode == 64 ? 8 : 4);
     u8 raw[16];
     TRY(cpu.load_bytes(insn.memory.segment, cpu.effective_address(insn), raw, sizeof raw));
@@ -63,12 +71,12 @@ Result<void> exec_INVPCID(Cpu& cpu, const Insn& insn) {
     if (type == individual_address && !cpu.canonical(linear)) return general_protection(0);
     const u32 world = cpu.mmu.key().world;
     switch (type) {
-        case individual_address: cpu.mmu.drop_page(Linear{linear}); break;
-        case single_context: cpu.mmu.flush_pcid(world, static_cast<u16>(pcid)); break;
-        default: cpu.mmu.flush_world(world); break;
+    case individual_address: cpu.mmu.drop_page(Linear{linear}); break;
+    case single_context: cpu.mmu.flush_pcid(world, static_cast<u16>(pcid)); break;
+    default: cpu.mmu.flush_world(world); break;
     }
     cpu.context_changed(false);
     return {};
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,6 +1,6 @@
-// Control and debug registers: MOV, CLTS, LMSW, SMSW. SDM 3A 2.5 "Control Registers", 17.2 "Debug Registers";
-// SDM 2A, 2B by mnemonic. A guest's extension is asked after the faults that outrank VM exits (SDM 3C 25.1.1) and
-// before those that depend on the value.
+// Control and debug registers: MOV, CLTS, LMSW, SMSW. SDM 3A 2.5 "Control Registers"; SDM 3B 17.2 "Debug
+// Registers"; the manual's page of each mnemonic. A guest's extension is asked after the faults that outrank
+// VM exits (SDM 3C 25.1.1) and before those that depend on the value.
 //
 // Not modelled: AMD's LOCK MOV CR0 for CR8 (AltMovCr8), CR4.CET, CR4.SMXE, DR6.RTM and DR7.RTM.
 #include "cpu/instructions/system.hpp"
@@ -10,8 +10,8 @@ namespace exeunt {
 
 namespace {
 
-constexpr u64 cr0_defined = CR0::PE | CR0::MP | CR0::EM | CR0::TS | CR0::ET | CR0::NE | CR0::WP | CR0::AM | CR0::NW |
-                            CR0::CD | CR0::PG;
+constexpr u64 cr0_defined = CR0::PE | CR0::MP | CR0::EM | CR0::TS | CR0::ET | CR0::NE | CR0::WP | CR0::AM |
+                            CR0::NW | CR0::CD | CR0::PG;
 
 struct Cr4Row {
     u64 bit;
@@ -19,13 +19,13 @@ struct Cr4Row {
 };
 
 constexpr Cr4Row cr4_rows[] = {
-    {CR4::VME, Feature::VME},       {CR4::PVI, Feature::VME},           {CR4::TSD, Feature::TSC},
-    {CR4::DE, Feature::DE},         {CR4::PSE, Feature::PSE},           {CR4::PAE, Feature::PAE},
-    {CR4::MCE, Feature::MCE},       {CR4::PGE, Feature::PGE},           {CR4::PCE, Feature::MMX},
-    {CR4::OSFXSR, Feature::FXSR},   {CR4::OSXMMEXCPT, Feature::SSE},    {CR4::UMIP, Feature::UMIP},
-    {CR4::LA57, Feature::LA57},     {CR4::VMXE, Feature::VMX},          {CR4::FSGSBASE, Feature::FSGSBASE},
-    {CR4::PCIDE, Feature::PCID},    {CR4::OSXSAVE, Feature::XSAVE},     {CR4::SMEP, Feature::SMEP},
-    {CR4::SMAP, Feature::SMAP},     {CR4::PKE, Feature::PKU},           {CR4::PKS, Feature::PKS},
+    {CR4::VME, Feature::VME},     {CR4::PVI, Feature::VME},        {CR4::TSD, Feature::TSC},
+    {CR4::DE, Feature::DE},       {CR4::PSE, Feature::PSE},        {CR4::PAE, Feature::PAE},
+    {CR4::MCE, Feature::MCE},     {CR4::PGE, Feature::PGE},        {CR4::PCE, Feature::MMX},
+    {CR4::OSFXSR, Feature::FXSR}, {CR4::OSXMMEXCPT, Feature::SSE}, {CR4::UMIP, Feature::UMIP},
+    {CR4::LA57, Feature::LA57},   {CR4::VMXE, Feature::VMX},       {CR4::FSGSBASE, Feature::FSGSBASE},
+    {CR4::PCIDE, Feature::PCID},  {CR4::OSXSAVE, Feature::XSAVE},  {CR4::SMEP, Feature::SMEP},
+    {CR4::SMAP, Feature::SMAP},   {CR4::PKE, Feature::PKU},        {CR4::PKS, Feature::PKS},
 };
 
 /// What cached translations of the current world were made with is no longer so.
@@ -46,7 +46,7 @@ bool may_activate_long_mode(const Cpu& cpu) {
     return (cpu.control.cr4 & CR4::PAE) && !cpu.seg(Seg::CS).long_mode() && !tss16(cpu);
 }
 
-}  // namespace
+} // namespace
 
 u64 cr4_supported(const CpuModel& model) {
     u64 mask = 0;
@@ -64,7 +64,7 @@ void load_pkru(Cpu& cpu, u32 value) {
 Result<void> load_cr0(Cpu& cpu, u64 value) {
     const u64 old = cpu.control.cr0;
     if (high32(value)) return general_protection(0);
-    value = (value & cr0_defined) | CR0::ET;  // reserved bits stay clear; ET is hardwired
+    value = (value & cr0_defined) | CR0::ET; // reserved bits stay clear; ET is hardwired
     const u64 changed = old ^ value;
     if ((value & CR0::PG) && !(value & CR0::PE)) return general_protection(0);
     if ((value & CR0::NW) && !(value & CR0::CD)) return general_protection(0);
@@ -72,7 +72,8 @@ Result<void> load_cr0(Cpu& cpu, u64 value) {
     const bool long_mode = cpu.control.efer & EFER::LME;
     if (changed & CR0::PG) {
         if ((value & CR0::PG) && long_mode && !may_activate_long_mode(cpu)) return general_protection(0);
-        if (!(value & CR0::PG) && ((cpu.control.cr4 & CR4::PCIDE) || cpu.code64())) return general_protection(0);
+        if (!(value & CR0::PG) && ((cpu.control.cr4 & CR4::PCIDE) || cpu.code64()))
+            return general_protection(0);
     }
     // SDM 3A 4.4.1 "PDPTE Registers".
     if (pae_paging(cpu, value, cpu.control.cr4) && (changed & (CR0::PG | CR0::CD | CR0::NW)))
@@ -87,7 +88,7 @@ Result<void> load_cr0(Cpu& cpu, u64 value) {
 
 Result<void> load_cr3(Cpu& cpu, u64 value) {
     const bool pcids = cpu.control.cr4 & CR4::PCIDE;
-    const bool keep = pcids && (value & bit(63));  // SDM 3A 4.10.4.1: translations of the new PCID stay
+    const bool keep = pcids && (value & bit(63)); // SDM 3A 4.10.4.1: translations of the new PCID stay
     if (pcids) value &= ~bit(63);
     if (value & ~low_mask(cpu.model.physical_bits)) return general_protection(0);
     if (pae_paging(cpu, cpu.control.cr0, cpu.control.cr4)) TRY(cpu.load_pdptes(value));
@@ -101,14 +102,15 @@ Result<void> load_cr4(Cpu& cpu, u64 value) {
     const u64 old = cpu.control.cr4, changed = old ^ value;
     if (value & ~cr4_supported(cpu.model)) return general_protection(0);
     if (!cpu.virtualization->cr4_allowed(cpu, value)) return general_protection(0);
-    if (cpu.long_mode_active() && (!(value & CR4::PAE) || (changed & CR4::LA57))) return general_protection(0);
+    if (cpu.long_mode_active() && (!(value & CR4::PAE) || (changed & CR4::LA57)))
+        return general_protection(0);
     if ((changed & value & CR4::PCIDE) && (!cpu.long_mode_active() || (cpu.control.cr3 & 0xFFF)))
         return general_protection(0);
     if (pae_paging(cpu, cpu.control.cr0, value) && (changed & (CR4::PAE | CR4::PGE | CR4::PSE | CR4::SMEP)))
         TRY(cpu.load_pdptes(cpu.control.cr3));
     cpu.control.cr4 = value;
-    constexpr u64 translation = CR4::PSE | CR4::PAE | CR4::PGE | CR4::LA57 | CR4::PCIDE | CR4::SMEP | CR4::SMAP |
-                                CR4::PKE | CR4::PKS;
+    constexpr u64 translation =
+        CR4::PSE | CR4::PAE | CR4::PGE | CR4::LA57 | CR4::PCIDE | CR4::SMEP | CR4::SMAP | CR4::PKE | CR4::PKS;
     if (changed & translation) {
         drop_translations(cpu);
         cpu.context_changed(false);
@@ -117,7 +119,8 @@ Result<void> load_cr4(Cpu& cpu, u64 value) {
     return {};
 }
 
-// ---- MOV, control registers ------------------------------------------------------------------------------------
+// ---- MOV, control registers
+// ------------------------------------------------------------------------------------
 
 namespace {
 
@@ -138,22 +141,22 @@ Result<void> mov_to_cr(Cpu& cpu, const Insn& insn, unsigned cr, const Operand& s
     u64 value = cpu.gpr(source.number, insn.mode == 64 ? 8 : 4);
     if (cpu.in_guest) TRY(cpu.virtualization->cr_write(cpu, insn, cr, CrAccess::mov_to, value));
     switch (cr) {
-        case 0: return load_cr0(cpu, value);
-        case 2: cpu.control.cr2 = value; return {};
-        case 3: return load_cr3(cpu, value);
-        case 4: return load_cr4(cpu, value);
-        default: return write_cr8(cpu, insn, value);
+    case 0: return load_cr0(cpu, value);
+    case 2: cpu.control.cr2 = value; return {};
+    case 3: return load_cr3(cpu, value);
+    case 4: return load_cr4(cpu, value);
+    default: return write_cr8(cpu, insn, value);
     }
 }
 
 Result<void> mov_from_cr(Cpu& cpu, const Insn& insn, unsigned cr, const Operand& destination) {
     u64 value = 0;
     switch (cr) {
-        case 0: value = cpu.control.cr0; break;
-        case 2: value = cpu.control.cr2; break;
-        case 3: value = cpu.control.cr3; break;
-        case 4: value = cpu.control.cr4; break;
-        default: break;
+    case 0: value = cpu.control.cr0; break;
+    case 2: value = cpu.control.cr2; break;
+    case 3: value = cpu.control.cr3; break;
+    case 4: value = cpu.control.cr4; break;
+    default: break;
     }
     if (cpu.in_guest) TRY(cpu.virtualization->cr_read(cpu, insn, cr, value));
     if (cr == 8) value = TRY(read_cr8(cpu, insn));
@@ -161,7 +164,7 @@ Result<void> mov_from_cr(Cpu& cpu, const Insn& insn, unsigned cr, const Operand&
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> mov_cr(Cpu& cpu, const Insn& insn) {
     const bool write = insn.operand[0].kind == OperandKind::control;
@@ -194,29 +197,31 @@ Result<void> exec_SMSW(Cpu& cpu, const Insn& insn) {
     return cpu.write_operand(insn, 0, value);
 }
 
-// ---- MOV, debug registers --------------------------------------------------------------------------------------
+// ---- MOV, debug registers
+// --------------------------------------------------------------------------------------
 
 namespace {
 
 Result<void> write_dr(Cpu& cpu, unsigned dr, u64 value) {
     switch (dr) {
-        case 6:
-            if (high32(value)) return general_protection(0);
-            cpu.dr6 = (value & (DR6::B0 | DR6::B1 | DR6::B2 | DR6::B3 | DR6::BD | DR6::BS | DR6::BT)) | DR6::fixed1;
-            return {};
-        case 7: {
-            if (high32(value)) return general_protection(0);
-            constexpr u64 reserved = bit(11) | bit(12) | bit(14) | bit(15);
-            cpu.dr7 = (value & ~reserved) | DR7::fixed1;
-            break;
-        }
-        default: cpu.dr[dr] = value; break;
+    case 6:
+        if (high32(value)) return general_protection(0);
+        cpu.dr6 =
+            (value & (DR6::B0 | DR6::B1 | DR6::B2 | DR6::B3 | DR6::BD | DR6::BS | DR6::BT)) | DR6::fixed1;
+        return {};
+    case 7: {
+        if (high32(value)) return general_protection(0);
+        constexpr u64 reserved = bit(11) | bit(12) | bit(14) | bit(15);
+        cpu.dr7 = (value & ~reserved) | DR7::fixed1;
+        break;
+    }
+    default: cpu.dr[dr] = value; break;
     }
     cpu.mode_changed();
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> mov_dr(Cpu& cpu, const Insn& insn) {
     const bool write = insn.operand[0].kind == OperandKind::debug;
@@ -224,7 +229,8 @@ Result<void> mov_dr(Cpu& cpu, const Insn& insn) {
     const unsigned gpr = insn.operand[write ? 1 : 0].number;
     const unsigned bytes = insn.mode == 64 ? 8 : 4;
     if (dr > 7) return undefined_opcode();
-    // SDM 3C 25.1.3 "Instructions That Cause VM Exits Conditionally", MOV DR: the exit outranks the faults below.
+    // SDM 3C 25.1.3 "Instructions That Cause VM Exits Conditionally", MOV DR: the exit outranks the faults
+    // below.
     if (cpu.in_guest) TRY(cpu.virtualization->dr_access(cpu, insn, dr, write, gpr));
     if (dr == 4 || dr == 5) {
         if (cpu.control.cr4 & CR4::DE) return undefined_opcode();
@@ -237,4 +243,4 @@ Result<void> mov_dr(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,5 +1,5 @@
-// FXSAVE and FXRSTOR, and the legacy region that the XSAVE family shares with them. SDM 2A FXSAVE, FXRSTOR; SDM 1
-// 10.5 "FXSAVE and FXRSTOR Instructions"; APM 2 11.4.4 "Saving Media and x87 State".
+// FXSAVE and FXRSTOR, and the legacy region that the XSAVE family shares with them. SDM 2A FXSAVE, FXRSTOR;
+// SDM 1 10.5 "FXSAVE and FXRSTOR Instructions"; APM 2 11.4.4 "Saving Media and x87 State".
 #include "cpu/instructions/xsave.hpp"
 
 #include "cpu/instructions.hpp"
@@ -61,7 +61,7 @@ Result<void> fxrstor(Cpu& cpu, const Insn& insn, bool wide) {
     return {};
 }
 
-}  // namespace
+} // namespace
 
 void put_x87(const Cpu& cpu, LegacyRegion& region, bool wide) {
     const X87State& x87 = cpu.x87;
@@ -78,7 +78,7 @@ void put_x87(const Cpu& cpu, LegacyRegion& region, bool wide) {
         put(region, 16, low32(x87.data_pointer));
         put(region, 20, x87.data_selector);
     }
-    for (unsigned i = 0; i < 8; ++i) {  // ST(i), by stack position
+    for (unsigned i = 0; i < 8; ++i) { // ST(i), by stack position
         const X87Register& st = x87.st[(x87.top() + i) & 7];
         put(region, at_registers + 16 * i, st.significand);
         put(region, at_registers + 16 * i + 8, st.sign_exponent);
@@ -107,12 +107,14 @@ void take_x87(Cpu& cpu, const LegacyRegion& region, bool wide) {
 
 void put_xmm(const Cpu& cpu, LegacyRegion& region) {
     for (unsigned i = 0; i < xmm_registers(cpu); ++i)
-        for (unsigned half = 0; half < 2; ++half) put(region, at_xmm + 16 * i + 8 * half, cpu.vector[i].q[half]);
+        for (unsigned half = 0; half < 2; ++half)
+            put(region, at_xmm + 16 * i + 8 * half, cpu.vector[i].q[half]);
 }
 
 void take_xmm(Cpu& cpu, const LegacyRegion& region) {
     for (unsigned i = 0; i < xmm_registers(cpu); ++i)
-        for (unsigned half = 0; half < 2; ++half) cpu.vector[i].q[half] = take<u64>(region, at_xmm + 16 * i + 8 * half);
+        for (unsigned half = 0; half < 2; ++half)
+            cpu.vector[i].q[half] = take<u64>(region, at_xmm + 16 * i + 8 * half);
 }
 
 Result<void> exec_FXSAVE(Cpu& cpu, const Insn& insn) { return fxsave(cpu, insn, false); }
@@ -120,4 +122,4 @@ Result<void> exec_FXSAVE64(Cpu& cpu, const Insn& insn) { return fxsave(cpu, insn
 Result<void> exec_FXRSTOR(Cpu& cpu, const Insn& insn) { return fxrstor(cpu, insn, false); }
 Result<void> exec_FXRSTOR64(Cpu& cpu, const Insn& insn) { return fxrstor(cpu, insn, true); }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,13 +1,13 @@
-// System instructions that are neither control registers nor caches: MSRs, time, identification, idling, extended
-// control registers, chance, protection keys. SDM 2A, 2B by mnemonic.
+// System instructions that are neither control registers nor caches: MSRs, time, identification, idling,
+// extended control registers, chance, protection keys. The manual's page of each mnemonic.
 //
 // Not modelled: performance counters (every RDPMC is #GP(0): CPUID.0AH reports none), SMX (GETSEC is #UD, for
 // CR4.SMXE can not be set), SMM.
 #include "cpu/instructions/system.hpp"
 
 #include "cpu/cpuid.hpp"
-#include "cpu/msrs.hpp"
 #include "cpu/instructions/xsave.hpp"
+#include "cpu/msrs.hpp"
 
 namespace exeunt {
 
@@ -21,9 +21,10 @@ void set_edx_eax(Cpu& cpu, u64 value) {
 
 u64 edx_eax(const Cpu& cpu) { return cpu.gpr(RDX, 4) << 32 | cpu.gpr(RAX, 4); }
 
-}  // namespace
+} // namespace
 
-// ---- MSRs --------------------------------------------------------------------------------------------------------
+// ---- MSRs
+// --------------------------------------------------------------------------------------------------------
 
 Result<void> exec_RDMSR(Cpu& cpu, const Insn& insn) {
     const u32 index = static_cast<u32>(cpu.gpr(RCX, 4));
@@ -39,7 +40,8 @@ Result<void> exec_WRMSR(Cpu& cpu, const Insn& insn) {
     return cpu.msrs->write(cpu, index, value);
 }
 
-// ---- Time and identification -----------------------------------------------------------------------------------
+// ---- Time and identification
+// -----------------------------------------------------------------------------------
 
 Result<void> exec_RDTSC(Cpu& cpu, const Insn&) {
     set_edx_eax(cpu, cpu.tsc());
@@ -76,7 +78,8 @@ Result<void> exec_CPUID(Cpu& cpu, const Insn&) {
     return {};
 }
 
-// ---- Idling ------------------------------------------------------------------------------------------------------
+// ---- Idling
+// ------------------------------------------------------------------------------------------------------
 
 Result<void> exec_HLT(Cpu& cpu, const Insn&) {
     cpu.activity = Activity::hlt;
@@ -86,7 +89,7 @@ Result<void> exec_HLT(Cpu& cpu, const Insn&) {
 
 namespace {
 
-/// HWCR.MonMwaitDis and MonMwaitUserEn (APM 2 Appendix A; APM 3 MONITOR); IA32_MISC_ENABLE's bit 18.
+/// HWCR.MonMwaitDis and MonMwaitUserEn (APM 2 App. A; APM 3 MONITOR); IA32_MISC_ENABLE's bit 18.
 Result<void> monitor_usable(const Cpu& cpu) {
     constexpr u64 MonMwaitDis = bit(9), MonMwaitUserEn = bit(10);
     const u64 hwcr = cpu.msrs->stored(Msr::HWCR);
@@ -97,7 +100,7 @@ Result<void> monitor_usable(const Cpu& cpu) {
     return {};
 }
 
-}  // namespace
+} // namespace
 
 // MONITOR: arms the 64-byte line at DS:rAX, which is checked as the load of a byte.
 Result<void> exec_MONITOR(Cpu& cpu, const Insn& insn) {
@@ -111,8 +114,8 @@ Result<void> exec_MONITOR(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-// MWAIT: waits for a store to the armed line, or for an event. With ECX[0] an interrupt ends it even while it is
-// masked. It may also end for no reason (SDM 2B MWAIT, "implementation-dependent events").
+// MWAIT: waits for a store to the armed line, or for an event. With ECX[0] an interrupt ends it even while it
+// is masked. It may also end for no reason (SDM 2B MWAIT, "implementation-dependent events").
 Result<void> exec_MWAIT(Cpu& cpu, const Insn& insn) {
     TRY(monitor_usable(cpu));
     TRY(cpu.ask(insn, Intercept::mwait));
@@ -125,7 +128,8 @@ Result<void> exec_MWAIT(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-// ---- Extended control registers --------------------------------------------------------------------------------
+// ---- Extended control registers
+// --------------------------------------------------------------------------------
 
 Result<void> exec_XGETBV(Cpu& cpu, const Insn&) {
     if (!(cpu.control.cr4 & CR4::OSXSAVE)) return undefined_opcode();
@@ -153,7 +157,8 @@ Result<void> exec_XSETBV(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-// ---- Chance ------------------------------------------------------------------------------------------------------
+// ---- Chance
+// ------------------------------------------------------------------------------------------------------
 
 // RDRAND, RDSEED: the generator never runs dry, so CF = 1; OF, SF, ZF, AF and PF are 0.
 Result<void> exec_RDRAND(Cpu& cpu, const Insn& insn) {
@@ -164,7 +169,8 @@ Result<void> exec_RDRAND(Cpu& cpu, const Insn& insn) {
 
 Result<void> exec_RDSEED(Cpu& cpu, const Insn& insn) { return exec_RDRAND(cpu, insn); }
 
-// ---- Access rights -----------------------------------------------------------------------------------------------
+// ---- Access rights
+// -----------------------------------------------------------------------------------------------
 
 Result<void> exec_CLAC(Cpu& cpu, const Insn&) {
     if (cpu.cpl != 0) return undefined_opcode();
@@ -194,7 +200,8 @@ Result<void> exec_WRPKRU(Cpu& cpu, const Insn&) {
     return {};
 }
 
-// ---- Modes that are not there ------------------------------------------------------------------------------------
+// ---- Modes that are not there
+// ------------------------------------------------------------------------------------
 
 Result<void> exec_GETSEC(Cpu&, const Insn&) { return undefined_opcode(); }
 
@@ -204,4 +211,4 @@ Result<void> exec_RSM(Cpu& cpu, const Insn& insn) {
     return cpu.unmodelled("RSM", "SDM 3C 34.3 \"Exiting from SMM\"");
 }
 
-}  // namespace exeunt
+} // namespace exeunt

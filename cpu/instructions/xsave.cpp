@@ -1,9 +1,9 @@
-// The XSAVE feature set: XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS. SDM 1 ch. 13 "Managing State Using the
-// XSAVE Feature Set"; SDM 2B, 2C by mnemonic.
+// The XSAVE feature set: XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS. SDM 1 ch. 13 "Managing State Using
+// the XSAVE Feature Set"; SDM 2C XSAVE, XRSTOR and their variants.
 //
-// The init optimisation is exact: a component that is in its initial configuration is not written by XSAVEOPT,
-// XSAVEC and XSAVES. The modified optimisation is never applied, which the manual allows (SDM 1 13.6).
-// Not modelled: components beyond x87, SSE, AVX and PKRU.
+// The init optimisation is exact: a component that is in its initial configuration is not written by
+// XSAVEOPT, XSAVEC and XSAVES. The modified optimisation is never applied, which the manual allows (SDM
+// 1 13.6). Not modelled: components beyond x87, SSE, AVX and PKRU.
 #include "cpu/instructions/xsave.hpp"
 
 #include "cpu/instructions/system.hpp"
@@ -12,22 +12,22 @@ namespace exeunt {
 
 namespace {
 
-constexpr u64 compacted_format = bit(63);  // of XCOMP_BV
+constexpr u64 compacted_format = bit(63); // of XCOMP_BV
 constexpr u32 mxcsr_initial = 0x1F80;
 constexpr unsigned at_mxcsr = 24, at_st = 32, at_xmm = 160, end_of_xmm = 416;
 
 struct Header {
     u64 xstate_bv = 0, xcomp_bv = 0;
-    bool rest_zero_23_16 = true;  ///< bytes 23:16 of the header
+    bool rest_zero_23_16 = true; ///< bytes 23:16 of the header
     bool rest_zero_63_16 = true;
 };
 
 /// What one instruction of the family does.
 struct Form {
-    bool compacted = false;   ///< XSAVEC, XSAVES
-    bool skip_initial = false;  ///< XSAVEOPT, XSAVEC, XSAVES
-    bool supervisor = false;  ///< XSAVES, XRSTORS: IA32_XSS counts, CPL must be 0
-    bool wide = false;        ///< REX.W
+    bool compacted = false;    ///< XSAVEC, XSAVES
+    bool skip_initial = false; ///< XSAVEOPT, XSAVEC, XSAVES
+    bool supervisor = false;   ///< XSAVES, XRSTORS: IA32_XSS counts, CPL must be 0
+    bool wide = false;         ///< REX.W
 };
 
 /// One contiguous piece of the area that is to be written.
@@ -68,7 +68,8 @@ Result<Header> load_header(Cpu& cpu, u64 linear) {
     return header;
 }
 
-// ---- Components ------------------------------------------------------------------------------------------------
+// ---- Components
+// ------------------------------------------------------------------------------------------------
 
 unsigned vectors(const Cpu& cpu) { return cpu.code64() ? 16 : 8; }
 
@@ -109,8 +110,10 @@ void initialise_vectors(Cpu& cpu, unsigned first_quadword) {
 }
 
 void initialise_component(Cpu& cpu, unsigned number) {
-    if (number == 2) initialise_vectors(cpu, 2);
-    else load_pkru(cpu, 0);
+    if (number == 2)
+        initialise_vectors(cpu, 2);
+    else
+        load_pkru(cpu, 0);
 }
 
 bool vectors_zero(const Cpu& cpu, unsigned first_quadword) {
@@ -129,7 +132,8 @@ bool x87_initial(const X87State& x87) {
     return true;
 }
 
-// ---- Saving ------------------------------------------------------------------------------------------------------
+// ---- Saving
+// ------------------------------------------------------------------------------------------------------
 
 Piece piece(const LegacyRegion& region, unsigned offset, unsigned bytes) {
     Piece result{offset, bytes, {}};
@@ -173,8 +177,7 @@ Result<void> save(Cpu& cpu, const Insn& insn, const Form& form) {
     // The header comes last. XSAVE and XSAVEOPT keep the bits that were not asked for.
     u64 words[2] = {rfbm & in_use, rfbm | compacted_format};
     TRY(cpu.check_linear(linear + xsave_legacy_bytes, 16, AccessType::write));
-    if (!form.compacted)
-        words[0] |= TRY(cpu.load_linear(linear + xsave_legacy_bytes, 8)) & ~rfbm;
+    if (!form.compacted) words[0] |= TRY(cpu.load_linear(linear + xsave_legacy_bytes, 8)) & ~rfbm;
     Piece header{xsave_legacy_bytes, form.compacted ? 16u : 8u, {}};
     for (u64& word : words) word = PhysicalMemory::little_endian(word);
     std::memcpy(header.data.data(), words, sizeof words);
@@ -185,7 +188,8 @@ Result<void> save(Cpu& cpu, const Insn& insn, const Form& form) {
     return {};
 }
 
-// ---- Restoring ---------------------------------------------------------------------------------------------------
+// ---- Restoring
+// ---------------------------------------------------------------------------------------------------
 
 /// SDM 1 13.8.1 "Standard Form of XRSTOR", 13.8.2 "Compacted Form of XRSTOR", 13.12 "Operation of XRSTORS".
 bool header_valid(const Cpu& cpu, const Form& form, const Header& header) {
@@ -210,9 +214,10 @@ Result<void> fetch(Cpu& cpu, u64 linear, const Header& header, u64 loaded, bool 
     for (unsigned i = 0; i < xsave_components.size(); ++i) {
         const XsaveComponent& component = xsave_components[i];
         if (!test_bit(loaded, component.number)) continue;
-        const unsigned offset = header.xcomp_bv & compacted_format
-                                    ? xsave_compacted_offset(header.xcomp_bv & ~compacted_format, component.number)
-                                    : component.offset;
+        const unsigned offset =
+            header.xcomp_bv & compacted_format
+                ? xsave_compacted_offset(header.xcomp_bv & ~compacted_format, component.number)
+                : component.offset;
         TRY(cpu.load_linear_bytes(linear + offset, incoming.extended[i].data(), component.bytes));
     }
     return {};
@@ -236,20 +241,26 @@ Result<void> restore(Cpu& cpu, const Insn& insn, const Form& form) {
         if (mxcsr & ~mxcsr_mask) return general_protection(0);
     }
 
-    if (loaded & XCR0::X87) take_x87(cpu, incoming.legacy, form.wide);
-    else if (initialised & XCR0::X87) initialise_x87(cpu);
-    if (loaded & XCR0::SSE) take_xmm(cpu, incoming.legacy);
-    else if (initialised & XCR0::SSE) initialise_vectors(cpu, 0);
+    if (loaded & XCR0::X87)
+        take_x87(cpu, incoming.legacy, form.wide);
+    else if (initialised & XCR0::X87)
+        initialise_x87(cpu);
+    if (loaded & XCR0::SSE)
+        take_xmm(cpu, incoming.legacy);
+    else if (initialised & XCR0::SSE)
+        initialise_vectors(cpu, 0);
     if (load_mxcsr || (initialised & XCR0::SSE)) cpu.mxcsr = mxcsr;
     for (unsigned i = 0; i < xsave_components.size(); ++i) {
         const unsigned number = xsave_components[i].number;
-        if (test_bit(loaded, number)) take_component(cpu, number, incoming.extended[i].data());
-        else if (test_bit(initialised, number)) initialise_component(cpu, number);
+        if (test_bit(loaded, number))
+            take_component(cpu, number, incoming.extended[i].data());
+        else if (test_bit(initialised, number))
+            initialise_component(cpu, number);
     }
     return {};
 }
 
-}  // namespace
+} // namespace
 
 u64 xsave_in_use(const Cpu& cpu) {
     u64 mask = 0;
@@ -285,4 +296,4 @@ Result<void> exec_XRSTORS64(Cpu& cpu, const Insn& insn) {
     return restore(cpu, insn, {.supervisor = true, .wide = true});
 }
 
-}  // namespace exeunt
+} // namespace exeunt

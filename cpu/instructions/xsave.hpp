@@ -1,5 +1,5 @@
-// The parts of FXSAVE and XSAVE that others need: the legacy region's layout, and which components are in use.
-// SDM 1 10.5.1 "FXSAVE Area", 13.4 "XSAVE Area".
+// The parts of FXSAVE and XSAVE that others need: the legacy region's layout, and which components are in
+// use. SDM 1 10.5.1 "FXSAVE Area", 13.4 "XSAVE Area".
 #pragma once
 
 #include "cpu/cpu.hpp"
@@ -12,7 +12,7 @@ namespace exeunt {
 /// Bytes 0 to 415 of an FXSAVE area or of an XSAVE area's legacy region; the others are never written.
 using LegacyRegion = std::array<u8, xsave_legacy_bytes>;
 
-inline constexpr u32 mxcsr_mask = 0xFFFF;  ///< MXCSR_MASK: DAZ exists; writing any other bit is #GP
+inline constexpr u32 mxcsr_mask = 0xFFFF; ///< MXCSR_MASK: DAZ exists; writing any other bit is #GP
 
 /// XINUSE: components of XCR0 and IA32_XSS that are not in their initial configuration (SDM 1 13.6).
 u64 xsave_in_use(const Cpu& cpu);
@@ -24,4 +24,4 @@ void take_x87(Cpu& cpu, const LegacyRegion& region, bool wide);
 void put_xmm(const Cpu& cpu, LegacyRegion& region);
 void take_xmm(Cpu& cpu, const LegacyRegion& region);
 
-}  // namespace exeunt
+} // namespace exeunt

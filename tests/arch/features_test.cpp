@@ -11,18 +11,17 @@ namespace {
 std::string refusal(const std::string& json) {
     try {
         CpuModel::parse(json, "mine.json");
-    } catch (const ModelError& error) {
-        return error.what();
-    }
+    } catch (const ModelError& error) { return error.what(); }
     return "";
 }
 
 std::string model_with(const std::string& more) {
     return R"({"vendor": "GenuineIntel", "brand": "mine", "family": 6, "model": 26, "stepping": 5,
-               "physical_bits": 40)" + more + "}";
+               "physical_bits": 40)" +
+           more + "}";
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("features: every row is found by its name, and needs a row that exists") {
     for (const FeatureRow& row : feature_rows()) {
@@ -55,7 +54,7 @@ TEST_CASE("models: intel-max has VT-x and what KVM wants; the real ones have wha
     CHECK(CpuModel::load("intel-max").has(Feature::VMX));
     CHECK(!CpuModel::load("intel-max").has(Feature::SVM));
     CHECK(!CpuModel::load("amd-max").has(Feature::VMX));
-    CHECK(!CpuModel::load("nehalem").has(Feature::PCID));  // came with Westmere
+    CHECK(!CpuModel::load("nehalem").has(Feature::PCID)); // came with Westmere
     CHECK(CpuModel::load("skylake-server").has(Feature::PKU));
     CHECK(!CpuModel::load("zen").has(Feature::ERMS));
     CHECK(CpuModel::load("zen").has(Quirk::cpuid_beyond_range_is_zero));
@@ -76,10 +75,12 @@ TEST_CASE("models: what is wrong is named with file, key and expectation") {
     CHECK(refusal("{").find("mine.json: not JSON") == 0);
     CHECK(refusal("[]") == "mine.json: (top level): expected an object");
     CHECK(refusal("{}") == "mine.json: vendor: expected a string");
-    CHECK(refusal(model_with(R"(, "features": ["TSC", "Telepathy"])")).find("mine.json: features: \"Telepathy\"") == 0);
+    CHECK(refusal(model_with(R"(, "features": ["TSC", "Telepathy"])"))
+              .find("mine.json: features: \"Telepathy\"") == 0);
     CHECK(refusal(model_with(R"(, "features": "TSC")")) == "mine.json: features: expected a list of names");
     CHECK(refusal(model_with(R"(, "features": ["AVX"])")) == "mine.json: features: AVX needs XSAVE");
-    CHECK(refusal(model_with(R"(, "quirks": ["odd"])")).find("mine.json: quirks: \"odd\" is not a quirk") == 0);
+    CHECK(refusal(model_with(R"(, "quirks": ["odd"])")).find("mine.json: quirks: \"odd\" is not a quirk") ==
+          0);
     CHECK(refusal(model_with(R"(, "colour": 1)")) == "mine.json: colour: is not a key of a processor model");
     CHECK(refusal(model_with(R"(, "arch_capabilities": ["MDS_NO"])")) ==
           "mine.json: arch_capabilities: needs the feature ARCH_CAPABILITIES");
@@ -90,9 +91,10 @@ TEST_CASE("models: what is wrong is named with file, key and expectation") {
 }
 
 TEST_CASE("models: an unknown name lists those there are; a missing file is named") {
-    CHECK_THROWS_WITH_AS(CpuModel::load("pentium"),
-                         "pentium: no such processor model; there are amd-max intel-max nehalem skylake-server zen, "
-                         "or give a .json file",
-                         ModelError);
+    CHECK_THROWS_WITH_AS(
+        CpuModel::load("pentium"),
+        "pentium: no such processor model; there are amd-max intel-max nehalem skylake-server zen, "
+        "or give a .json file",
+        ModelError);
     CHECK_THROWS_AS(CpuModel::load("/nonexistent/model.json"), ModelError);
 }

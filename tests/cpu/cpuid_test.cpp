@@ -40,9 +40,10 @@ public:
     u64 base = 0xFEE0'0900;
 };
 
-}  // namespace
+} // namespace
 
-TEST_CASE("CPUID: each feature row is reported at its bit when the model has it, and only then [SDM 2A CPUID]") {
+TEST_CASE(
+    "CPUID: each feature row is reported at its bit when the model has it, and only then [SDM 2A CPUID]") {
     for (const std::string& name : CpuModel::built_in()) {
         CAPTURE(name);
         Harness t{Mode::long64, name};
@@ -83,7 +84,8 @@ TEST_CASE("CPUID.00H and 8000_0002H: vendor and brand") {
     CHECK(brand == "AMD EPYC 7601 32-Core Processor");
 }
 
-TEST_CASE("CPUID: beyond the range, Intel gives the highest basic leaf, AMD zeros [SDM 2A CPUID; APM 3 CPUID]") {
+TEST_CASE(
+    "CPUID: beyond the range, Intel gives the highest basic leaf, AMD zeros [SDM 2A CPUID; APM 3 CPUID]") {
     const Harness intel, amd{Mode::long64, "zen"};
     const CpuidResult highest = cpuid(intel.cpu, 0x16, 0);
     CHECK(highest.eax == 1000);
@@ -141,7 +143,7 @@ TEST_CASE("CPUID: processors and their APIC IDs [SDM 3A 8.9]") {
         CHECK(cpuid(t.cpu, 0xB, 1).ecx == 0x201);
         CHECK(cpuid(t.cpu, 0xB, 2).eax == 0);
         CHECK(cpuid(t.cpu, 0xB, 2).ecx == 2);
-        CHECK((cpuid(t.cpu, 4, 3).eax >> 14 & 0xFFF) == 7);  // the third-level cache is shared by all
+        CHECK((cpuid(t.cpu, 4, 3).eax >> 14 & 0xFFF) == 7); // the third-level cache is shared by all
         CHECK((cpuid(t.cpu, 4, 0).eax >> 14 & 0xFFF) == 0);
     }
     SUBCASE("AMD: 8000_0008H:ECX") {
@@ -160,7 +162,7 @@ TEST_CASE("CPUID.04H: sizes multiply to those of the processor [SDM 2A CPUID]") 
     };
     CHECK(bytes(0) == 32 << 10);
     CHECK(bytes(2) == 1 << 20);
-    CHECK(bytes(3) == u64{77} << 19);  // 38.5 MBytes
+    CHECK(bytes(3) == u64{77} << 19); // 38.5 MBytes
     CHECK(cpuid(t.cpu, 4, 4) == CpuidResult{});
 }
 
@@ -172,13 +174,15 @@ TEST_CASE("CPUID.0DH: sizes follow XCR0 [SDM 1 13.2]") {
     CHECK(cpuid(t.cpu, 0xD, 0).ecx == 2696);
     t.cpu.control.xcr0 |= XCR0::SSE | XCR0::PKRU;
     CHECK(cpuid(t.cpu, 0xD, 0).ebx == 2696);
-    CHECK(cpuid(t.cpu, 0xD, 1).ebx == 584);  // compacted
+    CHECK(cpuid(t.cpu, 0xD, 1).ebx == 584); // compacted
     CHECK(cpuid(t.cpu, 0xD, 9) == CpuidResult{8, 2688, 0, 0});
-    CHECK(cpuid(t.cpu, 0xD, 2) == CpuidResult{});  // no AVX
-    CHECK(cpuid(Harness{Mode::long64, "nehalem"}.cpu, 0xD, 0).eax == cpuid(Harness{Mode::long64, "nehalem"}.cpu, 0xB, 0).eax);
+    CHECK(cpuid(t.cpu, 0xD, 2) == CpuidResult{}); // no AVX
+    CHECK(cpuid(Harness{Mode::long64, "nehalem"}.cpu, 0xD, 0).eax ==
+          cpuid(Harness{Mode::long64, "nehalem"}.cpu, 0xB, 0).eax);
 }
 
-TEST_CASE("CPUID.15H: the TSC counts at 1 GHz, a multiple of the crystal that the APIC timer counts [SDM 3A 10.5.4]") {
+TEST_CASE("CPUID.15H: the TSC counts at 1 GHz, a multiple of the crystal that the APIC timer counts [SDM 3A "
+          "10.5.4]") {
     const CpuidResult r = cpuid(Harness{}.cpu, 0x15, 0);
     REQUIRE(r.eax != 0);
     CHECK(u64{r.ecx} * r.ebx / r.eax == 1'000'000'000);
@@ -190,7 +194,7 @@ TEST_CASE("CPUID.80000008H:EAX: address widths [SDM 2A CPUID]") {
     CHECK(cpuid(Harness{Mode::long64, "nehalem"}.cpu, 0x8000'0008, 0).eax == (40 | 48 << 8));
 }
 
-TEST_CASE("IA32_MISC_ENABLE hides MONITOR, NX and leaves from CPUID [SDM 4 Table 2-2]") {
+TEST_CASE("IA32_MISC_ENABLE hides MONITOR, NX and leaves from CPUID [SDM 3C Table 35-2]") {
     Harness t;
     t.cpu.misc_enable &= ~(u64{1} << 18);
     CHECK((cpuid(t.cpu, 1, 0).ecx >> 3 & 1) == 0);

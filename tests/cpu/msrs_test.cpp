@@ -26,7 +26,7 @@ u64 value(Harness& t, u32 index) {
 
 Stop wrmsr(Harness& t, u32 index, u64 to) {
     t.cpu.r[RCX] = index;
-    t.cpu.r[RAX] = 0xFFFF'FFFF'0000'0000 | low32(to);  // upper halves are ignored
+    t.cpu.r[RAX] = 0xFFFF'FFFF'0000'0000 | low32(to); // upper halves are ignored
     t.cpu.r[RDX] = 0xFFFF'FFFF'0000'0000 | high32(to);
     return general(t, code("0f 30", "wrmsr"));
 }
@@ -49,7 +49,7 @@ public:
     std::map<u32, u64> values;
 };
 
-}  // namespace
+} // namespace
 
 TEST_CASE("RDMSR, WRMSR: #GP(0) at CPL 3, before anything else [SDM 2B RDMSR, WRMSR]") {
     Harness t;
@@ -67,11 +67,11 @@ TEST_CASE("RDMSR, WRMSR: an MSR that is not there is #GP(0) [SDM 2B RDMSR, WRMSR
     }
 }
 
-TEST_CASE("MSRs: each model has those that its features imply, and no others [SDM 4; APM 2 Appendix A]") {
+TEST_CASE("MSRs: each model has those that its features imply, and no others [SDM 3C ch. 35; APM 2 App. A]") {
     Harness intel, amd{Mode::long64, "zen"}, old{Mode::long64, "nehalem"};
     CHECK(rdmsr(amd, Msr::IA32_MISC_ENABLE) == gp);
     CHECK(rdmsr(intel, Msr::HWCR) == gp);
-    CHECK(value(amd, Msr::HWCR) == u64{1} << 24);  // TscFreqSel: the TSC counts at the P0 frequency
+    CHECK(value(amd, Msr::HWCR) == u64{1} << 24); // TscFreqSel: the TSC counts at the P0 frequency
     CHECK(value(amd, Msr::PATCH_LEVEL) == 0x8001250);
     CHECK(wrmsr(amd, Msr::PATCH_LEVEL, 0) == gp);
     CHECK(rdmsr(amd, Msr::SYSCFG) == done);
@@ -82,10 +82,10 @@ TEST_CASE("MSRs: each model has those that its features imply, and no others [SD
     CHECK(wrmsr(intel, Msr::IA32_ARCH_CAPABILITIES, 0) == gp);
 }
 
-TEST_CASE("IA32_MISC_ENABLE: fast strings are on at reset [SDM 4 Table 2-2]") {
+TEST_CASE("IA32_MISC_ENABLE: fast strings are on at reset [SDM 3C Table 35-2]") {
     Harness t;
     CHECK((value(t, Msr::IA32_MISC_ENABLE) & 1) == 1);
-    CHECK((value(t, Msr::IA32_MISC_ENABLE) >> 11 & 3) == 3);  // no BTS, no PEBS
+    CHECK((value(t, Msr::IA32_MISC_ENABLE) >> 11 & 3) == 3); // no BTS, no PEBS
     SUBCASE("and can be turned off, and CPUID keeps what is not bound to them") {
         CHECK(wrmsr(t, Msr::IA32_MISC_ENABLE, t.cpu.misc_enable & ~u64{1}) == done);
         CHECK((value(t, Msr::IA32_MISC_ENABLE) & 1) == 0);
@@ -124,7 +124,7 @@ TEST_CASE("WRMSR of an address: canonical for the widest linear address of the m
     for (const u32 index : {Msr::IA32_LSTAR, Msr::IA32_CSTAR, Msr::IA32_FS_BASE, Msr::IA32_GS_BASE,
                             Msr::IA32_KERNEL_GS_BASE, Msr::IA32_SYSENTER_ESP, Msr::IA32_SYSENTER_EIP}) {
         CAPTURE(index);
-        CHECK(wrmsr(wide, index, canonical57) == done);  // whatever CR4.LA57 says
+        CHECK(wrmsr(wide, index, canonical57) == done); // whatever CR4.LA57 says
         CHECK(value(wide, index) == canonical57);
         CHECK(wrmsr(wide, index, never_canonical) == gp);
         CHECK(value(wide, index) == canonical57);
@@ -133,11 +133,11 @@ TEST_CASE("WRMSR of an address: canonical for the widest linear address of the m
     }
     CHECK(wide.cpu.seg(Seg::FS).base == canonical57);
     Harness amd{Mode::long64, "zen"};
-    CHECK(wrmsr(amd, Msr::IA32_SYSENTER_EIP, never_canonical) == done);  // APM 2 A.1
+    CHECK(wrmsr(amd, Msr::IA32_SYSENTER_EIP, never_canonical) == done); // APM 2 A.1
     CHECK(wrmsr(amd, Msr::IA32_LSTAR, never_canonical) == gp);
 }
 
-TEST_CASE("IA32_TIME_STAMP_COUNTER and IA32_TSC_ADJUST move together [SDM 3B 17.17.3]") {
+TEST_CASE("IA32_TIME_STAMP_COUNTER and IA32_TSC_ADJUST move together [SDM 3B 17.15.3]") {
     Harness t;
     CHECK(wrmsr(t, Msr::IA32_TIME_STAMP_COUNTER, 1'000'000) == done);
     CHECK(value(t, Msr::IA32_TIME_STAMP_COUNTER) == 1'000'000 + 0 * t.cpu.now());
@@ -172,7 +172,7 @@ TEST_CASE("MTRRs: types and reserved bits are checked [SDM 3A 11.11.2]") {
     CHECK(wrmsr(t, Msr::IA32_MTRR_PHYSBASE0, u64{1} << 46) == gp);
     CHECK(wrmsr(t, Msr::IA32_MTRR_PHYSMASK7, 0x3FFF'C000'0800) == done);
     CHECK(wrmsr(t, Msr::IA32_MTRR_PHYSMASK7, 0x3FFF'C000'0801) == gp);
-    CHECK(rdmsr(t, 0x210) == gp);  // VCNT is 8
+    CHECK(rdmsr(t, 0x210) == gp); // VCNT is 8
     CHECK(wrmsr(t, Msr::IA32_MTRR_FIX4K_F8000, 0x0606'0606'0606'0605) == done);
     CHECK(wrmsr(t, Msr::IA32_MTRR_FIX4K_F8000, 0x0606'0706'0606'0606) == gp);
     SUBCASE("what firmware leaves is itself valid") {
@@ -200,7 +200,7 @@ TEST_CASE("IA32_BIOS_SIGN_ID: CPUID leaf 1 puts the update revision there [SDM 3
     CHECK(wrmsr(t, Msr::IA32_BIOS_UPDT_TRIG, 0x1000).kind == Stop::Kind::unmodelled);
 }
 
-TEST_CASE("command MSRs can only be written [SDM 4 Table 2-2]") {
+TEST_CASE("command MSRs can only be written [SDM 3C Table 35-2]") {
     Harness t;
     CHECK(rdmsr(t, Msr::IA32_PRED_CMD) == gp);
     CHECK(wrmsr(t, Msr::IA32_PRED_CMD, 1) == done);
@@ -231,7 +231,7 @@ TEST_CASE("IA32_DEBUGCTL: BTF is there, what is not modelled stops the machine [
     CHECK(wrmsr(t, Msr::IA32_DEBUGCTL, 0x40) == gp);
 }
 
-TEST_CASE("IA32_XSS has no component to enable; IA32_PKRS has 32 bits [SDM 4 Table 2-2]") {
+TEST_CASE("IA32_XSS has no component to enable; IA32_PKRS has 32 bits [SDM 3C Table 35-2]") {
     Harness t;
     CHECK(wrmsr(t, Msr::IA32_XSS, 0) == done);
     CHECK(wrmsr(t, Msr::IA32_XSS, bit(8)) == gp);
@@ -240,7 +240,8 @@ TEST_CASE("IA32_XSS has no component to enable; IA32_PKRS has 32 bits [SDM 4 Tab
     CHECK(wrmsr(t, Msr::IA32_PKRS, 0x1'0000'0000) == gp);
 }
 
-TEST_CASE("the local APIC answers for its own MSRs, as far as the model has them [SDM 3A 10.4.4, 10.12.1.2]") {
+TEST_CASE(
+    "the local APIC answers for its own MSRs, as far as the model has them [SDM 3A 10.4.4, 10.12.1.2]") {
     Harness t, old{Mode::long64, "nehalem"};
     ApicMsrs apic;
     t.cpu.controller = old.cpu.controller = &apic;
@@ -272,7 +273,8 @@ TEST_CASE("MSRs of other folders: rows are added when the model has their featur
     static constexpr MsrRow rows[] = {
         {0x480, "ONE", Feature::VMX, 7, 0, nullptr, nullptr},
         {0x481, "OTHER", Feature::SVM, 7, 0, nullptr, nullptr},
-        {0x482, "WRITTEN", Feature::VMX, 0, 0xF0, nullptr, [](Cpu&, u64, u64 value) { return Result<u64>(value | 1); }},
+        {0x482, "WRITTEN", Feature::VMX, 0, 0xF0, nullptr,
+         [](Cpu&, u64, u64 value) { return Result<u64>(value | 1); }},
     };
     Harness t;
     Msrs msrs(t.cpu);

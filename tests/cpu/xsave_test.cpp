@@ -10,7 +10,7 @@ namespace {
 
 const Stop done{};
 const Stop gp = general_protection(0);
-constexpr u64 area = Harness::data_address;  // a multiple of 64
+constexpr u64 area = Harness::data_address; // a multiple of 64
 constexpr u64 compacted = u64{1} << 63;
 
 /// Everything that the components hold, with a value of its own in each field.
@@ -25,7 +25,8 @@ void fill(Cpu& cpu) {
     cpu.x87.data_pointer = 0x5555'6666'7777'8888;
     cpu.x87.instruction_selector = 0x23;
     cpu.x87.data_selector = 0x2B;
-    for (unsigned i = 0; i < 8; ++i) cpu.x87.st[i] = {0x8000'0000'0000'0000 + i, static_cast<u16>(0x3FFF + i)};
+    for (unsigned i = 0; i < 8; ++i)
+        cpu.x87.st[i] = {0x8000'0000'0000'0000 + i, static_cast<u16>(0x3FFF + i)};
     for (unsigned i = 0; i < 16; ++i) cpu.vector[i] = {{i + 1u, 0x100u + i, 0, 0}};
     cpu.mxcsr = 0x1FA0;
     cpu.control.pkru = 0x5555'5554;
@@ -78,7 +79,7 @@ struct Xsave : Harness {
     Stop xrstors() { return general(*this, code("48 0f c7 1b", "xrstors64 [rbx]")); }
 };
 
-}  // namespace
+} // namespace
 
 TEST_CASE("FXSAVE: where everything lies [SDM 2A FXSAVE, Table 3-44]") {
     Harness t;
@@ -97,10 +98,10 @@ TEST_CASE("FXSAVE: where everything lies [SDM 2A FXSAVE, Table 3-44]") {
     }
     CHECK(t.read(area, 2) == 0x027F);
     CHECK(t.read(area + 2, 2) == 0x7100);
-    CHECK(t.read(area + 4, 1) == 0xC0);  // a bit for each register that is not empty
+    CHECK(t.read(area + 4, 1) == 0xC0); // a bit for each register that is not empty
     CHECK(t.read(area + 6, 2) == 0x123);
     CHECK(t.read(area + 24) == 0x0000'FFFF'0000'1FA0);
-    CHECK(t.read(area + 32) == 0x8000'0000'0000'0006);  // ST(0), for TOP is 6
+    CHECK(t.read(area + 32) == 0x8000'0000'0000'0006); // ST(0), for TOP is 6
     CHECK(t.read(area + 40) == 0x4005);
     CHECK(t.read(area + 160 + 16 * 15) == 16);
     CHECK(t.read(area + 160 + 16 * 15 + 8) == 0x10F);
@@ -189,7 +190,7 @@ TEST_CASE("XSAVE, XRSTOR: #UD, #NM, #GP(0) for what they are not ready for [SDM 
 
 TEST_CASE("XSAVE and XRSTOR: the standard form [SDM 1 13.7, 13.8.1]") {
     Xsave t;
-    t.write(area + 512, bit(40) | XCR0::SSE);  // bits that are not asked for stay
+    t.write(area + 512, bit(40) | XCR0::SSE); // bits that are not asked for stay
     CHECK(t.xsave() == done);
     CHECK(t.xstate_bv() == (bit(40) | XCR0::X87 | XCR0::SSE | XCR0::PKRU));
     CHECK(t.xcomp_bv() == 0);
@@ -237,7 +238,7 @@ TEST_CASE("XRSTOR: header and MXCSR are checked before anything is loaded [SDM 1
         t.write(area + 528, 1);
         CHECK(t.xrstor() == gp);
         t.write(area + 528, 0);
-        t.write(area + 536, 1);  // only the compacted form looks at these
+        t.write(area + 536, 1); // only the compacted form looks at these
         CHECK(t.xrstor() == done);
     }
     SUBCASE("MXCSR, if SSE is asked for") {
@@ -256,7 +257,7 @@ TEST_CASE("XRSTOR: header and MXCSR are checked before anything is loaded [SDM 1
         t.write(area + 568, 1);
         CHECK(t.xrstor() == gp);
         t.write(area + 568, 0);
-        t.write(area + 520, compacted | 3 | bit(2));  // AVX is not in XCR0
+        t.write(area + 520, compacted | 3 | bit(2)); // AVX is not in XCR0
         CHECK(t.xrstor() == gp);
     }
     SUBCASE("XRSTORS takes only the compacted form") {
@@ -275,7 +276,7 @@ TEST_CASE("XSAVEOPT and XSAVEC do not write what is in its initial configuration
         CHECK(t.xsaveopt() == done);
         CHECK(t.xstate_bv() == XCR0::PKRU);
         CHECK(t.read(area) == 0xCCCC'CCCC'CCCC'CCCC);
-        CHECK(t.read(area + 24, 4) == 0x1F80);  // MXCSR is written whenever SSE is asked for
+        CHECK(t.read(area + 24, 4) == 0x1F80); // MXCSR is written whenever SSE is asked for
         CHECK(t.read(area + 160) == 0xCCCC'CCCC'CCCC'CCCC);
         CHECK(t.read(area + 2688) == 9);
     }
@@ -319,7 +320,7 @@ TEST_CASE("XSAVE: a fault on any part writes nothing [SDM 2C XSAVE]") {
     constexpr u64 table = 0x20'0000, last = Harness::data_address + 0x3000;
     for (u64 i = 0; i < 512; ++i) t.write(table + 8 * i, i << 12 | 7);
     t.write(Harness::tables_address + 0x2000, table | 7);
-    const u64 start = last - 2688 + 64 * 10;  // PKRU in the last page
+    const u64 start = last - 2688 + 64 * 10; // PKRU in the last page
     t.write(table + 8 * (last >> 12), last | 5);
     t.cpu.context_changed(true);
     t.cpu.r[RBX] = start & ~u64{63};
