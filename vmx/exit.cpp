@@ -81,8 +81,8 @@ Stop Vmx::exit(const VmExit& e) {
 
     const u64 stores = field(F::vm_exit_msr_store_count);
     const bool stored = stores == 0 || store_msrs(field(F::vm_exit_msr_store_address), stores);
-    // 27.5.5: only a direct NMI exit changes whether NMIs are blocked.
-    const bool nmis_blocked = e.by_nmi || cpu_.nmi_blocked;
+    // 27.5.5: only a direct NMI exit changes whether NMIs are blocked; under virtual NMIs the guest's were not.
+    const bool nmis_blocked = e.by_nmi || (!(pin_based() & pin_based::virtual_nmis) && cpu_.nmi_blocked);
     if (!stored) return abort(VmxAbort::saving_guest_msrs);
     const bool from_ia_32e = cpu_.long_mode_active();
     if (from_ia_32e && !(current_->derived.vm_exit & vm_exit::host_address_space_size))

@@ -201,7 +201,7 @@ Result<void> Vmx::invept(const Insn& insn) {
 
 Result<void> Vmx::invvpid(const Insn& insn) {
     TRY(require_cpl0());
-    constexpr u64 individual_address = 0, single_context = 1, all_contexts = 2, single_context_keep_globals = 3;
+    constexpr u64 individual_address = 0, all_contexts = 2, single_context_keep_globals = 3;  // 1: single context
     constexpr u64 needs[] = {EPT_VPID_CAP::invvpid_address, EPT_VPID_CAP::invvpid_single, EPT_VPID_CAP::invvpid_all,
                              EPT_VPID_CAP::invvpid_keep_globals};
     const u64 type = cpu_.gpr(insn.operand[0].number, insn.mode == 64 ? 8 : 4);

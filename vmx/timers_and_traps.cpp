@@ -17,7 +17,6 @@ void Vmx::arm_timers(bool injects) {
         const u64 expires = ((tsc >> rate) + field(F::vmx_preemption_timer_value)) << rate;
         const u64 left = expires > tsc ? expires - tsc : 0;
         preemption_deadline_ = cpu_.now() + left;
-        cpu_.shorten(preemption_deadline_);
     }
     const bool other_event = injects && extract(field(F::vm_entry_interruption_information), 10, 8) == 7;
     mtf_pending_ = other_event || (injects && (primary() & primary::monitor_trap_flag));
@@ -67,7 +66,6 @@ Result<void> Vmx::boundary(Cpu& cpu) {
         return exit({.reason = ExitReason::monitor_trap_flag, .keeps_pending_debug = true});
     if (cpu.pending_debug && cpu.shadow != Shadow::mov_ss && !shutdown) return {};
     if (preemption_deadline_ <= cpu.now()) return exit({.reason = ExitReason::vmx_preemption_timer_expired});
-    cpu.shorten(preemption_deadline_);
     return external_events();
 }
 
