@@ -11,6 +11,8 @@ struct Session {
 };
 
 void add_run(CLI::App& app, Session& session);
+void add_replay(CLI::App& app, Session& session);
+void add_trace(CLI::App& app, Session& session);
 void add_cpu(CLI::App& app, Session& session);
 
 }  // namespace exeunt

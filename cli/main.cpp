@@ -42,6 +42,8 @@ int main(int argc, char** argv) {
     app.footer(footer);
     exeunt::Session session;
     exeunt::add_run(app, session);
+    exeunt::add_replay(app, session);
+    exeunt::add_trace(app, session);
     exeunt::add_cpu(app, session);
     try {
         return parse(app, session, argc, argv);

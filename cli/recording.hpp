@@ -22,6 +22,9 @@ public:
     virtual void ended(const Ending& ending) = 0;
 };
 
+/// Ticks between two hashes of the whole state in a recording.
+inline constexpr Tick state_hash_interval = 1'000'000'000;
+
 /// A recording in the new directory `path`. Throws BadInput.
 std::unique_ptr<Recording> start_recording(const std::string& path);
 

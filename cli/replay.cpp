@@ -1,0 +1,103 @@
+// `exeunt replay`: runs a recorded machine again and compares every record and the state hashes.
+#include "cli/command.hpp"
+#include "cli/console.hpp"
+#include "cli/recording.hpp"
+#include "machine/machine.hpp"
+#include "machine/snapshot.hpp"
+#include "traces/recorder.hpp"
+#include "traces/replayer.hpp"
+
+#include <fmt/format.h>
+#include <memory>
+#include <unistd.h>
+
+namespace exeunt {
+
+namespace {
+
+constexpr int status_difference = 12;
+
+/// A line on a terminal that says how far it is; nothing elsewhere.
+class Progress {
+public:
+    void show(const Replayer& replayer, Tick tick) {
+        if (!terminal_ || tick - shown_ < ticks_per_second / 4) return;
+        shown_ = tick;
+        fmt::print(stderr, "\rreplay: {} records, tick {} ", replayer.compared(), tick);
+    }
+    ~Progress() {
+        if (terminal_ && shown_ > 0) fmt::print(stderr, "\r\033[K");
+    }
+
+private:
+    bool terminal_ = isatty(STDERR_FILENO) == 1;
+    Tick shown_ = 0;
+};
+
+int replay(const std::string& directory) {
+    const RecordingDescription description = read_description(directory);
+    const std::string where = RecordingPaths(directory).description;
+    Machine machine(MachineConfig::from_json(description.configuration, where));
+    Replayer replayer(directory, [&machine] { machine.loop().end({.reason = EndReason::quit}); });
+    RecordedInput input(directory);
+    machine.set_observer(&replayer);
+    machine.set_input(input, nullptr);
+    machine.loop().set_checkpoint(state_hash_interval, [&](Tick tick) {
+        replayer.state(tick, StateDigest::parse(state_hash(machine)));
+    });
+    // A user's quit, a signal or a limit ended the recorded run at a tick that the machine does not know by itself.
+    const std::optional<Record> recorded_end = end_of_recording(directory);
+    if (recorded_end) machine.loop().set_limit(recorded_end->tick);
+    machine.boot();  // refuses images whose hashes differ
+    bool interrupted = false;
+    Ending ending;
+    {
+        const StopSignals signals;
+        Progress progress;
+        machine.loop().set_slice_end([&] {
+            progress.show(replayer, machine.now());
+            if (StopSignals::received() == 0) return;
+            interrupted = true;
+            machine.loop().end({.reason = EndReason::interrupted});
+        });
+        ending = machine.run();
+    }
+    if (interrupted) {
+        fmt::print(stderr, "exeunt: interrupted after {} identical records\n", replayer.compared());
+        return ending.status();
+    }
+    if (replayer.difference().empty() && !replayer.exhausted() && recorded_end) {
+        const bool at_limit = ending.reason == EndReason::limit;
+        const u32 status = at_limit ? static_cast<u32>((*recorded_end)["status"]) : static_cast<u32>(ending.status());
+        replayer.end(ending.tick, {status, StateDigest::parse(state_hash(machine))});
+    }
+    if (!replayer.difference().empty()) {
+        fmt::print("different: {}\n", replayer.difference());
+        return status_difference;
+    }
+    if (replayer.exhausted() && description.complete) {
+        fmt::print("different: the replay went on after record {}, the last of the recording\n", replayer.compared());
+        return status_difference;
+    }
+    if (!description.complete) {
+        fmt::print("identical as far as it goes: {} records, {} state hashes; the recording was not closed\n",
+                   replayer.compared(), replayer.states_compared());
+        return 0;
+    }
+    fmt::print("identical: {} records, {} state hashes, {} ticks\n", replayer.compared(),
+               replayer.states_compared() + 1, ending.tick);
+    return 0;
+}
+
+}  // namespace
+
+void add_replay(CLI::App& app, Session& session) {
+    CLI::App* verb = app.add_subcommand("replay", "Run a recording again and compare every record");
+    auto directory = std::make_shared<std::string>();
+    verb->add_option("DIR", *directory, "recording made by `exeunt run --trace DIR`")->required();
+    verb->footer("Images must be where they were and have the same contents. Status 0: identical; 12: different, with\n"
+                 "the record, its first field that differs, and the tick.");
+    verb->callback([directory, &session] { session.status = replay(*directory); });
+}
+
+}  // namespace exeunt
