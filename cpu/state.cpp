@@ -1,5 +1,6 @@
 // The one list of the fields of a processor's state, for snapshots, hashes, dumps and comparison.
-#include "cpu/state.hpp"
+#include "cpu/cpu.hpp"
+#include "cpu/msrs.hpp"
 
 namespace exeunt {
 
@@ -125,6 +126,22 @@ void CpuState::visit(StateVisitor& visitor) {
     visit_vectors(visitor, *this);
     visit_msrs(visitor, *this);
     visit_events(visitor, *this);
+}
+
+// What else is state of a processor: its place in the code, its chance, its other MSRs, its extension. What follows
+// from these (decoded code, translations, the guest's intercepts) is derived again after a restore.
+void Cpu::visit(StateVisitor& visitor) {
+    CpuState::visit(visitor);
+    visitor.value("rip", rip);
+    visitor.value("in_guest", in_guest);
+    visitor.value("next_shadow", new_shadow_);
+    visitor.enter("random");
+    random.visit(visitor);
+    visitor.leave();
+    msrs->visit(visitor);
+    visitor.enter("virtualization");
+    virtualization->visit(visitor);
+    visitor.leave();
 }
 
 } // namespace exeunt

@@ -47,6 +47,7 @@ u64 requested(const Cpu& cpu, const Form& form) {
 Result<u64> area(Cpu& cpu, const Insn& insn, const Form& form, Intercept intercept, AccessType type) {
     if (!(cpu.control.cr4 & CR4::OSXSAVE)) return undefined_opcode();
     if (form.supervisor) {
+        if (cpu.undefined_here(intercept)) return undefined_opcode();
         if (cpu.cpl != 0) return general_protection(0);
         TRY(cpu.ask(insn, intercept));
     }
