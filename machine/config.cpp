@@ -93,8 +93,10 @@ public:
     void read(const char* key, std::vector<ImageFile>& images) {
         if (const json* member = find(key)) {
             if (!member->is_array()) throw BadInput(where_, place(key), "an array");
-            for (const json& element : *member)
-                read_image(element, place(fmt::format("{}[{}]", key, images.size())), images.emplace_back());
+            for (const json& element : *member) {
+                std::string at = place(fmt::format("{}[{}]", key, images.size()));
+                read_image(element, std::move(at), images.emplace_back());
+            }
         }
     }
     void known(const char* key) { known_.emplace_back(key); }

@@ -1,26 +1,11 @@
 #include "machine/config.hpp"
 
-#include <cstdio>
+#include "tests/machine/temporary_file.hpp"
+
 #include <doctest/doctest.h>
-#include <filesystem>
-#include <fstream>
 
 using namespace exeunt;
-
-namespace {
-
-/// A file that lives as long as the test.
-struct TemporaryFile {
-    explicit TemporaryFile(const std::string& contents)
-        : path(std::filesystem::temp_directory_path() /
-               ("exeunt-config-" + std::to_string(reinterpret_cast<std::uintptr_t>(this)))) {
-        std::ofstream(path, std::ios::binary) << contents;
-    }
-    ~TemporaryFile() { std::filesystem::remove(path); }
-    std::filesystem::path path;
-};
-
-}  // namespace
+using namespace exeunt::test;
 
 TEST_CASE("configuration: JSON and back gives the same machine") {
     MachineConfig config;
@@ -76,13 +61,14 @@ TEST_CASE("sizes: plain bytes and the suffixes K, M, G") {
 }
 
 TEST_CASE("images: the hash is XXH3-128, and a file that changed since is refused") {
-    const TemporaryFile file("abc");
+    const TemporaryFile file;
+    file.write("abc");
     ImageFile image{file.path, "", 0};
     CHECK(read_image(image) == std::vector<u8>{'a', 'b', 'c'});
     CHECK(image.bytes == 3);
     CHECK(image.xxh128 == "06b05ab6733a618578af5f94892f3950");
     CHECK_NOTHROW(hash_image(image));
-    std::ofstream(file.path) << "abd";
+    file.write("abd");
     CHECK_THROWS_AS(read_image(image), BadInput);
     ImageFile missing{"/no/such/file", "", 0}, directory{"/", "", 0};
     CHECK_THROWS_WITH_AS(read_image(missing), "/no/such/file: expected a readable file (No such file or directory)",

@@ -172,7 +172,7 @@ TEST_CASE("checkpoints: the same ticks in every run, whoever looks") {
         t.run();
     }
     CHECK(ticks[0] == ticks[1]);
-    CHECK(ticks[0].size() == 4);
+    CHECK(ticks[0].size() == 5);
 }
 
 TEST_CASE("power-up: every other processor waits for SIPI [SDM 3A 8.4.3]") {

@@ -1,4 +1,4 @@
-// A file that lives as long as a test.
+// A file, in a directory of its own, that lives as long as a test.
 #pragma once
 
 #include "base/types.hpp"
@@ -8,17 +8,18 @@
 #include <fstream>
 #include <span>
 #include <string>
-#include <unistd.h>
 
 namespace exeunt::test {
 
 struct TemporaryFile {
     explicit TemporaryFile(std::span<const u8> contents = {}) {
-        path = (std::filesystem::temp_directory_path() / "exeunt-test-XXXXXX").string();
-        close(mkstemp(path.data()));
+        directory = (std::filesystem::temp_directory_path() / "exeunt-test-XXXXXX").string();
+        if (!mkdtemp(directory.data())) std::abort();
+        // The guest learns of the file's name, so it is always the same.
+        path = directory + "/file";
         write(contents);
     }
-    ~TemporaryFile() { std::filesystem::remove(path); }
+    ~TemporaryFile() { std::filesystem::remove_all(directory); }
     TemporaryFile(const TemporaryFile&) = delete;
     TemporaryFile& operator=(const TemporaryFile&) = delete;
 
@@ -33,7 +34,7 @@ struct TemporaryFile {
         std::ifstream in(path, std::ios::binary);
         return {std::istreambuf_iterator<char>(in), {}};
     }
-    std::string path;
+    std::string directory, path;
 };
 
 }  // namespace exeunt::test
