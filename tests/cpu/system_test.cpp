@@ -221,6 +221,17 @@ TEST_CASE("CLFLUSH and its like are checked as loads [SDM 2A CLFLUSH]") {
     CHECK(general(t, code("0f ae 3b", "clflush [rbx]")) == done);
 }
 
+TEST_CASE("LFENCE, MFENCE, SFENCE, SERIALIZE complete at every CPL and change nothing [SDM 2A LFENCE]") {
+    Harness t;
+    t.enter_ring3();
+    const u64 rflags = t.cpu.rflags();
+    CHECK(general(t, code("0f ae e8", "lfence")) == done);
+    CHECK(general(t, code("0f ae f0", "mfence")) == done);
+    CHECK(general(t, code("0f ae f8", "sfence")) == done);
+    CHECK(general(t, code("0f 01 e8", "serialize")) == done);
+    CHECK(t.cpu.rflags() == rflags);
+}
+
 TEST_CASE("CLZERO: the line that RAX points into becomes 0 [APM 3 CLZERO]") {
     Harness t{Mode::long64, "zen"};
     for (u64 at = 0; at < 256; at += 8) t.write(Harness::data_address + at, ~u64{0});
