@@ -54,6 +54,15 @@ TEST_CASE("REP: a count of 0 does nothing, not even an access [SDM 2B REP]") {
     CHECK(t.cpu.r[RSI] == end_of_map);
 }
 
+TEST_CASE("REP: F2H before MOVS and STOS repeats as F3H does [SDM 2A 2.1.1]") {
+    Harness t;
+    t.write(data, 0x1122'3344);
+    prepare(t, data, data + 0x100, 4, 1000);
+    CHECK(general(t, code("f2 a4")) == done);
+    CHECK(t.cpu.r[RCX] == 0);
+    CHECK(t.read(data + 0x100) == 0x1122'3344);
+}
+
 TEST_CASE("REP: the first iteration is the instruction's tick, every other one takes one more") {
     Harness t;
     fill_pattern(t, data, 256);
