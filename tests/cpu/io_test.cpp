@@ -1,4 +1,5 @@
 // IN, OUT, INS, OUTS: ports, sizes, the permission bitmap.
+#include "cpu/no_virtualization.hpp"
 #include "tests/support/general.hpp"
 
 using namespace exeunt;
@@ -121,4 +122,90 @@ TEST_CASE("INS: where the data can not be stored the port is not read [SDM 3A 6.
     cpu.r[RDI] = data;
     CHECK(execute(cpu, insn).ok());
     CHECK(counting.reads == 1);
+}
+
+namespace {
+
+/// Remembers what it was asked, and lets the guest go on or not.
+class Asked : public NoVirtualization {
+public:
+    Result<void> io(Cpu&, const Insn&, const IoAccess& access) override {
+        accesses.push_back(access);
+        return answer;
+    }
+    Result<void> instruction(Cpu&, const Insn&, Intercept what) override {
+        instructions.push_back(what);
+        return answer;
+    }
+
+    std::vector<IoAccess> accesses;
+    std::vector<Intercept> instructions;
+    Result<void> answer = stopped(Stop::Kind::world_switch);
+};
+
+struct Guest : Harness {
+    explicit Guest(Mode mode = Mode::long64) : Harness(mode) {
+        cpu.virtualization = &asked;
+        cpu.in_guest = true;
+    }
+    Asked asked;
+};
+
+const Stop exited = stopped(Stop::Kind::world_switch);
+
+} // namespace
+
+TEST_CASE("I/O in a guest: the bitmap's #GP, then the exit, then the memory operand [SDM 3C 25.1.1]") {
+    Guest t;
+    restrict_ports(t);
+    t.write(Harness::tss_address + map + 0x80 / 8, 0x01, 1);
+    t.cpu.r[RDI] = 0x4000'0000;
+    t.cpu.r[RDX] = 0x80;
+    CHECK(general(t, code("6c", "insb")) == general_protection(0));
+    CHECK(t.asked.accesses.empty());
+    t.cpu.r[RDX] = 0x81;
+    CHECK(general(t, code("6c", "insb")) == exited);
+    CHECK(t.asked.accesses.size() == 1);
+    t.asked.answer = {};
+    CHECK(general(t, code("6c", "insb")).vector == Vector::PF);
+    CHECK(t.asked.accesses.size() == 2);
+}
+
+TEST_CASE("I/O in a guest: what the exit is told [SDM 3C Table 27-5]") {
+    Guest t;
+    t.cpu.r[RDX] = 0x3F8;
+    t.cpu.r[RSI] = 0x1'0000'0010;
+    t.cpu.r[RCX] = 2;
+    t.cpu.seg(Seg::FS).base = 0x100;
+    CHECK(general(t, code("e5 60", "in eax, 0x60")) == exited);
+    CHECK(general(t, code("ee", "out dx, al")) == exited);
+    CHECK(general(t, code("f3 64 67 66 6f")) == exited);
+    REQUIRE(t.asked.accesses.size() == 3);
+    const IoAccess &in = t.asked.accesses[0], &out = t.asked.accesses[1], &outs = t.asked.accesses[2];
+    CHECK((in.port == 0x60 && in.bytes == 4 && in.in && in.immediate_port && !in.string && !in.rep));
+    CHECK((out.port == 0x3F8 && out.bytes == 1 && !out.in && !out.immediate_port && !out.string));
+    CHECK((outs.port == 0x3F8 && outs.bytes == 2 && !outs.in && outs.string && outs.rep));
+    CHECK((outs.segment == Seg::FS && outs.address_size == 4));
+    CHECK(outs.linear == 0x110);
+    CHECK(t.bus.outputs.empty());
+    CHECK(t.cpu.r[RCX] == 2);
+    t.cpu.r[RCX] = 0;
+    CHECK(general(t, code("f3 6e", "rep outsb")) == done);
+    CHECK(t.asked.accesses.size() == 3);
+}
+
+TEST_CASE("intercepts of integer instructions come before all their exceptions [APM 2 15.9]") {
+    struct Row {
+        const char* hex;
+        Intercept intercept;
+    };
+    for (const Row& row :
+         {Row{"9c", Intercept::pushf}, Row{"9d", Intercept::popf}, Row{"cd 21", Intercept::intn},
+          Row{"f1", Intercept::icebp}, Row{"f3 90", Intercept::pause}}) {
+        CAPTURE(row.hex);
+        Guest t(Mode::v8086); // IOPL 0: PUSHF, POPF and INT n would fault
+        t.cpu.intercepted.set(static_cast<std::size_t>(row.intercept));
+        CHECK(general(t, code(row.hex)) == exited);
+        CHECK(t.asked.instructions == std::vector{row.intercept});
+    }
 }
