@@ -1,8 +1,8 @@
 #include "machine/loader.hpp"
 
 #include "base/bits.hpp"
-#include "cpu/cpu.hpp"
 #include "machine/loader_elf.hpp"
+#include "machine/loader_entry.hpp"
 #include "machine/loader_placement.hpp"
 
 #include <fmt/format.h>
@@ -11,14 +11,7 @@ namespace exeunt {
 
 namespace {
 
-/// Selectors of the loader's GDT: those that the Linux boot protocol asks for (__BOOT_CS and __BOOT_DS).
-constexpr u16 code_selector = 0x10, data_selector = 0x18, tss_selector = 0x20;
-
-constexpr u32 present = AR::P | AR::S | AR::G;
-constexpr u32 code32_access = present | AR::DB | AR::CODE | AR::READABLE | AR::ACCESSED;
-constexpr u32 code64_access = present | AR::L | AR::CODE | AR::READABLE | AR::ACCESSED;
-constexpr u32 data_access = present | AR::DB | AR::WRITABLE | AR::ACCESSED;
-constexpr u32 tss_access = AR::P | SystemType::tss_busy;
+using namespace LoaderSegments;
 
 u64 descriptor(u32 access, u32 raw_limit) {
     return (u64{raw_limit} & 0xFFFF) | (u64{access} << 40) | ((u64{raw_limit} >> 16) << 48);
@@ -76,36 +69,6 @@ EntryState load_images(const BootImages& images, PhysicalMemory& memory, const s
     state.gdt = put_gdt(placement, long_mode);
     if (long_mode) state.cr3 = put_identity_tables(placement);
     return state;
-}
-
-void enter_image(Cpu& cpu, const EntryState& state) {
-    const bool long_mode = state.mode == EntryState::Mode::long64;
-    const u32 limit = 0xFFFF'FFFF;
-    cpu.seg(Seg::CS) = {code_selector, long_mode ? code64_access : code32_access, limit, 0};
-    for (const Seg seg : {Seg::DS, Seg::ES, Seg::SS, Seg::FS, Seg::GS})
-        cpu.seg(seg) = {data_selector, data_access, limit, 0};
-    cpu.seg(Seg::TR) = {tss_selector, tss_access, 0x67, 0};
-    cpu.seg(Seg::LDTR) = {0, AR::UNUSABLE, 0, 0};
-    cpu.gdtr = {state.gdt, 5 * 8 - 1};
-    // Before it has an IDT of its own, an exception in the kernel is a triple fault and not a walk through RAM.
-    cpu.idtr = {0, 0};
-    cpu.control.cr0 = CR0::PE | CR0::ET | CR0::NE;
-    if (long_mode) {
-        cpu.control.cr3 = state.cr3;
-        cpu.control.cr4 = CR4::PAE;
-        cpu.control.efer = EFER::LME | EFER::LMA;
-        cpu.control.cr0 |= CR0::PG;
-    }
-    cpu.cpl = 0;
-    cpu.flags = Flags{};
-    cpu.r[RAX] = state.rax;
-    cpu.r[RBX] = state.rbx;
-    cpu.r[RSI] = state.rsi;
-    cpu.r[RDI] = state.rdi;
-    cpu.r[RSP] = state.rsp;
-    cpu.rip = cpu.next_rip = state.rip;
-    cpu.mode_changed();
-    cpu.context_changed(true);
 }
 
 std::string base_name(const std::string& path) {
