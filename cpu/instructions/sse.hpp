@@ -1,0 +1,244 @@
+// What SSE and MMX instructions share: vectors and their lanes, operands, the checks before an instruction, and SIMD
+// floating-point exceptions. SDM 1 ch. 9, 10, 11, 12; SDM 2A 2.4 "Instruction Exception Specification"; SDM 3B 22.25
+// "Exception Conditions of Legacy SIMD Instructions Operating on MMX Registers".
+//
+// Three-operand (VEX) forms are foreseen: the first source is the destination, or operand 1 of a VEX instruction, and
+// what is written to an XMM register clears the rest of the vector register then.
+#pragma once
+
+#include "cpu/fast_memory.hpp"
+#include "cpu/instructions.hpp"
+#include "cpu/softfloat.hpp"
+
+#include <array>
+#include <bit>
+
+namespace exeunt::sse {
+
+// ---- Vectors ---------------------------------------------------------------------------------------------------
+
+/// The bytes of an MMX or XMM register or of a memory operand, as quadwords, the least significant first.
+template <unsigned Bytes>
+struct Vec {
+    static constexpr unsigned bytes = Bytes;
+    u64 q[Bytes / 8] = {};
+
+    constexpr bool operator==(const Vec&) const = default;
+};
+using Mm = Vec<8>;
+using Xmm = Vec<16>;
+
+template <class T, unsigned Bytes>
+using Lanes = std::array<T, Bytes / sizeof(T)>;
+
+/// Lane `i`, counted from the least significant.
+template <class T, unsigned Bytes>
+[[gnu::always_inline]] constexpr T lane(const Vec<Bytes>& v, unsigned i) {
+    return static_cast<T>(v.q[i * sizeof(T) / 8] >> (i * sizeof(T) % 8 * 8));
+}
+template <class T, unsigned Bytes>
+[[gnu::always_inline]] constexpr void set_lane(Vec<Bytes>& v, unsigned i, T value) {
+    const unsigned shift = i * sizeof(T) % 8 * 8;
+    const u64 mask = low_mask(8 * sizeof(T)) << shift;
+    u64& q = v.q[i * sizeof(T) / 8];
+    q = (q & ~mask) | (static_cast<u64>(value) << shift & mask);
+}
+
+template <class T, unsigned Bytes>
+[[gnu::always_inline]] constexpr Lanes<T, Bytes> split(const Vec<Bytes>& v) {
+    if constexpr (std::endian::native == std::endian::little) {
+        return std::bit_cast<Lanes<T, Bytes>>(v);
+    } else {
+        Lanes<T, Bytes> lanes{};
+        for (unsigned i = 0; i < lanes.size(); ++i) lanes[i] = lane<T>(v, i);
+        return lanes;
+    }
+}
+template <class T, std::size_t N>
+[[gnu::always_inline]] constexpr Vec<N * sizeof(T)> join(const std::array<T, N>& lanes) {
+    using V = Vec<N * sizeof(T)>;
+    if constexpr (std::endian::native == std::endian::little) {
+        return std::bit_cast<V>(lanes);
+    } else {
+        V v;
+        for (unsigned i = 0; i < N; ++i) set_lane<T>(v, i, lanes[i]);
+        return v;
+    }
+}
+
+/// `f` of each lane, or of each pair of lanes.
+template <class T, unsigned Bytes, class F>
+[[gnu::always_inline]] constexpr Vec<Bytes> each(const Vec<Bytes>& a, F f) {
+    Lanes<T, Bytes> x = split<T>(a);
+    for (T& value : x) value = static_cast<T>(f(value));
+    return join(x);
+}
+template <class T, unsigned Bytes, class F>
+[[gnu::always_inline]] constexpr Vec<Bytes> each(const Vec<Bytes>& a, const Vec<Bytes>& b, F f) {
+    Lanes<T, Bytes> x = split<T>(a);
+    const Lanes<T, Bytes> y = split<T>(b);
+    for (unsigned i = 0; i < x.size(); ++i) x[i] = static_cast<T>(f(x[i], y[i]));
+    return join(x);
+}
+
+// ---- Checks ----------------------------------------------------------------------------------------------------
+
+[[gnu::cold]] Stop sse_unavailable(const Cpu& cpu);
+
+/// Instructions that touch XMM registers or MXCSR. SDM 3A Table 13-1, 2.5.
+[[gnu::always_inline]] inline Result<void> sse_available(const Cpu& cpu) {
+    if ((cpu.control.cr0 & (CR0::EM | CR0::TS)) || !(cpu.control.cr4 & CR4::OSFXSR)) [[unlikely]]
+        return sse_unavailable(cpu);
+    return {};
+}
+/// Instructions that touch MMX registers: no emulation, no task switch pending, no x87 exception pending.
+Result<void> mmx_available(const Cpu& cpu);
+
+// ---- Registers -------------------------------------------------------------------------------------------------
+
+[[gnu::always_inline]] inline Xmm xmm(const Cpu& cpu, unsigned number) {
+    const VectorRegister& r = cpu.vector[number];
+    return {{r.q[0], r.q[1]}};
+}
+/// The first source: the destination itself, or in VEX forms an operand of its own.
+[[gnu::always_inline]] inline Xmm first_source(const Cpu& cpu, const Insn& insn) {
+    return xmm(cpu, insn.operand[insn.vex ? 1 : 0].number);
+}
+/// The index of the operand that follows the first source.
+[[gnu::always_inline]] inline unsigned second_source(const Insn& insn) { return insn.vex ? 2 : 1; }
+
+[[gnu::always_inline]] inline void set_xmm(Cpu& cpu, const Insn& insn, const Xmm& value) {
+    VectorRegister& r = cpu.vector[insn.operand[0].number];
+    r.q[0] = value.q[0];
+    r.q[1] = value.q[1];
+    if (insn.vex) r.q[2] = r.q[3] = 0;
+}
+
+inline Mm mm(const Cpu& cpu, unsigned number) { return {{cpu.x87.st[number].significand}}; }
+/// Every MMX instruction but EMMS makes all registers valid and the top of the stack 0. SDM 3A Table 12-2.
+inline void use_mmx(Cpu& cpu) {
+    cpu.x87.set_top(0);
+    cpu.x87.empty = 0;
+}
+inline void set_mm(Cpu& cpu, unsigned number, const Mm& value) {
+    use_mmx(cpu);
+    cpu.x87.st[number] = {value.q[0], 0xFFFF};
+}
+
+// ---- Memory ----------------------------------------------------------------------------------------------------
+
+/// Whether a 16-byte operand must be aligned: #GP(0) after segmentation's checks and before paging's. VEX forms need
+/// it only where the instruction is about alignment (SDM 2A Table 2-14).
+enum class Aligned : u8 { no, yes };
+
+inline Aligned legacy_alignment(const Insn& insn) { return insn.vex ? Aligned::no : Aligned::yes; }
+
+Result<Xmm> load_xmm(Cpu& cpu, const Insn& insn, Aligned aligned);
+Result<void> store_xmm(Cpu& cpu, const Insn& insn, const Xmm& value, Aligned aligned);
+
+/// The memory operand as a number of T's size.
+template <class T>
+Result<T> load_number(Cpu& cpu, const Insn& insn) {
+    const u64 at = TRY(
+        cpu.linear(insn.memory.segment, cpu.effective_address(insn), sizeof(T), AccessType::read));
+    T value = 0;
+    if (load_fast(cpu, at, value)) [[likely]]
+        return value;
+    return static_cast<T>(TRY(cpu.load_linear(at, sizeof(T))));
+}
+template <class T>
+Result<void> store_number(Cpu& cpu, const Insn& insn, T value) {
+    const u64 at = TRY(
+        cpu.linear(insn.memory.segment, cpu.effective_address(insn), sizeof(T), AccessType::write));
+    if (store_fast(cpu, at, value)) [[likely]]
+        return {};
+    return cpu.store_linear(at, sizeof(T), value);
+}
+
+/// Operand `i`, an XMM register or memory; a memory operand of less than 16 bytes comes zero-extended.
+Result<Xmm> load_vector(Cpu& cpu, const Insn& insn, unsigned i);
+[[gnu::always_inline]] inline Result<Xmm> xmm_operand(Cpu& cpu, const Insn& insn, unsigned i) {
+    if (insn.operand[i].kind == OperandKind::xmm) [[likely]]
+        return xmm(cpu, insn.operand[i].number);
+    return load_vector(cpu, insn, i);
+}
+/// Operand `i`, an MMX register or memory of 4 or 8 bytes.
+Result<Mm> mm_operand(Cpu& cpu, const Insn& insn, unsigned i);
+/// The lowest number of operand `i`, an XMM register or memory.
+template <class T>
+[[gnu::always_inline]] inline Result<T> number_operand(Cpu& cpu, const Insn& insn, unsigned i) {
+    if (insn.operand[i].kind == OperandKind::xmm) [[likely]]
+        return static_cast<T>(cpu.vector[insn.operand[i].number].q[0]);
+    return load_number<T>(cpu, insn);
+}
+
+// ---- Shapes ----------------------------------------------------------------------------------------------------
+
+/// The instruction works on MMX registers: so says its first operand, or its second where the first is a general
+/// register.
+inline bool is_mmx(const Insn& insn) {
+    return insn.operand[0].kind == OperandKind::mmx || insn.operand[1].kind == OperandKind::mmx;
+}
+inline u8 immediate8(const Insn& insn) { return static_cast<u8>(insn.immediate); }
+
+/// destination = f(first source, second source), for MMX and XMM registers alike.
+template <class F>
+Result<void> binary(Cpu& cpu, const Insn& insn, F f) {
+    if (insn.operand[0].kind == OperandKind::mmx) [[unlikely]] {
+        TRY(mmx_available(cpu));
+        const Mm b = TRY(mm_operand(cpu, insn, 1));
+        set_mm(cpu, insn.operand[0].number, f(mm(cpu, insn.operand[0].number), b));
+        return {};
+    }
+    TRY(sse_available(cpu));
+    const Xmm b = TRY(xmm_operand(cpu, insn, second_source(insn)));
+    set_xmm(cpu, insn, f(first_source(cpu, insn), b));
+    return {};
+}
+
+/// destination = f(source).
+template <class F>
+Result<void> unary(Cpu& cpu, const Insn& insn, F f) {
+    if (insn.operand[0].kind == OperandKind::mmx) [[unlikely]] {
+        TRY(mmx_available(cpu));
+        const Mm a = TRY(mm_operand(cpu, insn, 1));
+        set_mm(cpu, insn.operand[0].number, f(a));
+        return {};
+    }
+    TRY(sse_available(cpu));
+    const Xmm a = TRY(xmm_operand(cpu, insn, 1));
+    set_xmm(cpu, insn, f(a));
+    return {};
+}
+
+// The same for operations that exist for XMM registers only.
+template <class F>
+Result<void> binary_xmm(Cpu& cpu, const Insn& insn, F f) {
+    TRY(sse_available(cpu));
+    const Xmm b = TRY(xmm_operand(cpu, insn, second_source(insn)));
+    set_xmm(cpu, insn, f(first_source(cpu, insn), b));
+    return {};
+}
+template <class F>
+Result<void> unary_xmm(Cpu& cpu, const Insn& insn, F f) {
+    TRY(sse_available(cpu));
+    const Xmm a = TRY(xmm_operand(cpu, insn, 1));
+    set_xmm(cpu, insn, f(a));
+    return {};
+}
+
+// ---- SIMD floating-point exceptions ------------------------------------------------------------------------------
+
+[[gnu::cold]] Stop floating_point_exception(Cpu& cpu, u32 raised);
+
+/// Notes in MXCSR what an operation raised. An exception that is not masked ends the instruction before anything else
+/// changes: #XM, or #UD while CR4.OSXMMEXCPT = 0. SDM 1 11.5.3, 11.5.4 "Handling SIMD Floating-Point Exceptions in
+/// Software".
+[[gnu::always_inline]] inline Result<void> settle(Cpu& cpu, u32 raised) {
+    if (raised & ~(cpu.mxcsr >> 7)) [[unlikely]]
+        return floating_point_exception(cpu, raised);
+    cpu.mxcsr |= raised;
+    return {};
+}
+
+}  // namespace exeunt::sse

@@ -1,0 +1,128 @@
+// Instructions that take single elements out of vectors or put them in, select, or reduce to flags and masks.
+// SDM 1 10.4.4, 11.4.2, 12.6.9 "Packed Align Right", 12.10.6 to 12.10.10; SDM 2A and 2B by name.
+#include "cpu/instructions/sse_integer.hpp"
+
+namespace exeunt {
+
+using namespace sse;
+
+namespace {
+
+/// PINSRx: element `immediate`, modulo how many there are, from a general register or memory.
+template <class T>
+Result<void> insert(Cpu& cpu, const Insn& insn) {
+    const bool mmx = insn.operand[0].kind == OperandKind::mmx;
+    TRY(mmx ? mmx_available(cpu) : sse_available(cpu));
+    const Operand& from = insn.operand[second_source(insn)];
+    const T value = from.kind == OperandKind::memory ? TRY(load_number<T>(cpu, insn)) : static_cast<T>(cpu.r[from.number]);
+    const unsigned element = immediate8(insn);
+    if (mmx) {
+        Mm v = mm(cpu, insn.operand[0].number);
+        set_lane<T>(v, element % (8 / sizeof(T)), value);
+        set_mm(cpu, insn.operand[0].number, v);
+    } else {
+        Xmm v = first_source(cpu, insn);
+        set_lane<T>(v, element % (16 / sizeof(T)), value);
+        set_xmm(cpu, insn, v);
+    }
+    return {};
+}
+
+/// PEXTRx, EXTRACTPS: zero-extended into a general register, or just the element into memory.
+template <class T>
+Result<void> extract_element(Cpu& cpu, const Insn& insn) {
+    const Operand& from = insn.operand[1];
+    const bool mmx = from.kind == OperandKind::mmx;
+    TRY(mmx ? mmx_available(cpu) : sse_available(cpu));
+    const unsigned element = immediate8(insn);
+    const T value = mmx ? lane<T>(mm(cpu, from.number), element % (8 / sizeof(T)))
+                        : lane<T>(xmm(cpu, from.number), element % (16 / sizeof(T)));
+    if (insn.operand[0].kind == OperandKind::memory) return store_number<T>(cpu, insn, value);
+    cpu.r[insn.operand[0].number] = value;
+    if (mmx) use_mmx(cpu);
+    return {};
+}
+
+/// BLENDVPS and its like: the mask is XMM0, or in VEX forms a register of its own.
+template <class T>
+Result<void> blend_variable(Cpu& cpu, const Insn& insn) {
+    const Xmm mask = xmm(cpu, insn.vex ? insn.operand[3].number : 0);
+    return binary_xmm(cpu, insn, [&](const Xmm& a, const Xmm& b) { return blend_by_sign<T>(a, b, mask); });
+}
+
+template <class V>
+u64 byte_signs(const V& v) {
+    u64 mask = 0;
+    for (unsigned i = 0; i < V::bytes; ++i) mask |= u64{lane<u8>(v, i)} >> 7 << i;
+    return mask;
+}
+
+}  // namespace
+
+Result<void> exec_PINSRB(Cpu& cpu, const Insn& insn) { return insert<u8>(cpu, insn); }
+Result<void> exec_PINSRW(Cpu& cpu, const Insn& insn) { return insert<u16>(cpu, insn); }
+Result<void> exec_PINSRD(Cpu& cpu, const Insn& insn) { return insert<u32>(cpu, insn); }
+Result<void> exec_PINSRQ(Cpu& cpu, const Insn& insn) { return insert<u64>(cpu, insn); }
+Result<void> exec_PEXTRB(Cpu& cpu, const Insn& insn) { return extract_element<u8>(cpu, insn); }
+Result<void> exec_PEXTRW(Cpu& cpu, const Insn& insn) { return extract_element<u16>(cpu, insn); }
+Result<void> exec_PEXTRD(Cpu& cpu, const Insn& insn) { return extract_element<u32>(cpu, insn); }
+Result<void> exec_PEXTRQ(Cpu& cpu, const Insn& insn) { return extract_element<u64>(cpu, insn); }
+Result<void> exec_EXTRACTPS(Cpu& cpu, const Insn& insn) { return extract_element<u32>(cpu, insn); }
+
+/// Immediate: bits 7:6 the element of a register source, 5:4 the destination's, 3:0 elements that become zero.
+Result<void> exec_INSERTPS(Cpu& cpu, const Insn& insn) {
+    const u8 control = immediate8(insn);
+    const bool from_register = insn.operand[second_source(insn)].kind == OperandKind::xmm;
+    return binary_xmm(cpu, insn, [=](const Xmm& a, const Xmm& b) {
+        auto r = split<u32>(a);
+        r[control >> 4 & 3] = lane<u32>(b, from_register ? control >> 6 : 0);
+        for (unsigned i = 0; i < 4; ++i)
+            if (control >> i & 1) r[i] = 0;
+        return join(r);
+    });
+}
+
+Result<void> exec_PALIGNR(Cpu& cpu, const Insn& insn) {
+    const u8 count = immediate8(insn);
+    return binary(cpu, insn, [=](const auto& a, const auto& b) { return align_right(a, b, count); });
+}
+Result<void> exec_PSLLDQ(Cpu& cpu, const Insn& insn) {
+    TRY(sse_available(cpu));
+    set_xmm(cpu, insn, shift_bytes_left(first_source(cpu, insn), immediate8(insn)));
+    return {};
+}
+Result<void> exec_PSRLDQ(Cpu& cpu, const Insn& insn) {
+    TRY(sse_available(cpu));
+    set_xmm(cpu, insn, shift_bytes_right(first_source(cpu, insn), immediate8(insn)));
+    return {};
+}
+
+Result<void> exec_BLENDVPS(Cpu& cpu, const Insn& insn) { return blend_variable<u32>(cpu, insn); }
+Result<void> exec_BLENDVPD(Cpu& cpu, const Insn& insn) { return blend_variable<u64>(cpu, insn); }
+Result<void> exec_PBLENDVB(Cpu& cpu, const Insn& insn) { return blend_variable<u8>(cpu, insn); }
+
+Result<void> exec_PMOVMSKB(Cpu& cpu, const Insn& insn) {
+    const Operand& from = insn.operand[1];
+    if (from.kind == OperandKind::mmx) {
+        TRY(mmx_available(cpu));
+        cpu.r[insn.operand[0].number] = byte_signs(mm(cpu, from.number));
+        use_mmx(cpu);
+    } else {
+        TRY(sse_available(cpu));
+        cpu.r[insn.operand[0].number] = byte_signs(xmm(cpu, from.number));
+    }
+    return {};
+}
+
+/// ZF: no common bit is set; CF: the source has no bit that the destination lacks.
+Result<void> exec_PTEST(Cpu& cpu, const Insn& insn) {
+    TRY(sse_available(cpu));
+    const Xmm b = TRY(xmm_operand(cpu, insn, 1));
+    const Xmm a = xmm(cpu, insn.operand[0].number);
+    const bool none_common = ((a.q[0] & b.q[0]) | (a.q[1] & b.q[1])) == 0;
+    const bool none_beside = ((~a.q[0] & b.q[0]) | (~a.q[1] & b.q[1])) == 0;
+    cpu.flags.set_arithmetic((none_common ? RFLAGS::ZF : 0) | (none_beside ? RFLAGS::CF : 0));
+    return {};
+}
+
+}  // namespace exeunt

@@ -1,0 +1,152 @@
+// Floating-point arithmetic of SSE to SSE4.1. SDM 1 10.4.1.2 "SSE Arithmetic Instructions", 11.4.1.2, 12.3.3 to 12.3.5,
+// 12.10.2 "Floating-Point Dot Product Instructions", 12.10.8 "Floating-Point Rounding Instructions with Selectable
+// Rounding Mode"; SDM 2A and 2B by name.
+#include "cpu/instructions/sse_float.hpp"
+
+namespace exeunt {
+
+using namespace sse;
+using softfloat::compute;
+using softfloat::Rounding;
+using softfloat::Add;
+using softfloat::Divide;
+using softfloat::Maximum;
+using softfloat::Minimum;
+using softfloat::Multiply;
+using softfloat::SquareRoot;
+using softfloat::Subtract;
+
+#define SCALAR(mnemonic, format, operation) \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) { return scalar<operation, format>(cpu, insn); }
+#define PACKED(mnemonic, format, operation) \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) { return packed<operation, format>(cpu, insn); }
+#include "cpu/instructions/sse_float.inc"
+
+namespace {
+
+/// destination = f(first source, second source, environment), where `f` may raise exceptions.
+template <class F>
+Result<void> with_exceptions(Cpu& cpu, const Insn& insn, F f) {
+    TRY(sse_available(cpu));
+    const Xmm b = TRY(xmm_operand(cpu, insn, second_source(insn)));
+    Environment e{cpu.mxcsr};
+    const Xmm result = f(first_source(cpu, insn), b, e);
+    TRY(settle(cpu, e.raised));
+    set_xmm(cpu, insn, result);
+    return {};
+}
+
+template <class T>
+Result<void> add_subtract(Cpu& cpu, const Insn& insn) {
+    return with_exceptions(cpu, insn, [](const Xmm& a, const Xmm& b, Environment& e) {
+        auto x = split<T>(a);
+        const auto y = split<T>(b);
+        for (unsigned i = 0; i < x.size(); ++i)
+            x[i] = i & 1 ? compute<Add>(x[i], y[i], e) : compute<Subtract>(x[i], y[i], e);
+        return join(x);
+    });
+}
+
+template <class Op, class T>
+Result<void> horizontal(Cpu& cpu, const Insn& insn) {
+    return with_exceptions(cpu, insn, [](const Xmm& a, const Xmm& b, Environment& e) {
+        const auto x = split<T>(a), y = split<T>(b);
+        auto r = x;
+        constexpr std::size_t half = r.size() / 2;
+        for (unsigned i = 0; i < half; ++i) r[i] = compute<Op>(x[2 * i], x[2 * i + 1], e);
+        for (unsigned i = 0; i < half; ++i) r[half + i] = compute<Op>(y[2 * i], y[2 * i + 1], e);
+        return join(r);
+    });
+}
+
+/// DPPS, DPPD. Bits 7:4 of the immediate say which products count, bits 3:0 which lanes get their sum. Each step's
+/// exceptions are settled before the next step: one that is not masked ends the instruction there.
+template <class T>
+Xmm dot_product(const Xmm& a, const Xmm& b, u8 control, Environment& e) {
+    const auto x = split<T>(a), y = split<T>(b);
+    auto r = x;
+    for (unsigned i = 0; i < r.size(); ++i)
+        r[i] = control >> (4 + i) & 1 ? compute<Multiply>(x[i], y[i], e) : T{0};
+    for (std::size_t n = r.size() / 2; n > 0 && !e.unmasked(); n /= 2)
+        for (unsigned i = 0; i < n; ++i) r[i] = compute<Add>(r[2 * i], r[2 * i + 1], e);
+    const T sum = r[0];
+    for (unsigned i = 0; i < r.size(); ++i) r[i] = control >> i & 1 ? sum : T{0};
+    return join(r);
+}
+template <class T>
+Result<void> dot_product(Cpu& cpu, const Insn& insn) {
+    return with_exceptions(cpu, insn, [control = immediate8(insn)](const Xmm& a, const Xmm& b, Environment& e) {
+        return dot_product<T>(a, b, control, e);
+    });
+}
+
+/// ROUNDxx. Immediate: bits 1:0 the rounding, bit 2 MXCSR.RC instead, bit 3 no precision exception.
+template <class T>
+T round_lane(T value, u8 control, Environment& e) {
+    const Rounding rounding = control & 4 ? e.rounding() : static_cast<Rounding>(control & 3);
+    return softfloat::round_to_integral(value, rounding, control & 8, e);
+}
+template <class T>
+Result<void> round_packed(Cpu& cpu, const Insn& insn) {
+    TRY(sse_available(cpu));
+    const Xmm a = TRY(xmm_operand(cpu, insn, 1));
+    Environment e{cpu.mxcsr};
+    const Xmm result = each<T>(a, [&](T x) { return round_lane(x, immediate8(insn), e); });
+    TRY(settle(cpu, e.raised));
+    set_xmm(cpu, insn, result);
+    return {};
+}
+template <class T>
+Result<void> round_scalar(Cpu& cpu, const Insn& insn) {
+    TRY(sse_available(cpu));
+    const T b = TRY(number_operand<T>(cpu, insn, second_source(insn)));
+    Environment e{cpu.mxcsr};
+    Xmm value = first_source(cpu, insn);
+    set_lane<T>(value, 0, round_lane(b, immediate8(insn), e));
+    TRY(settle(cpu, e.raised));
+    set_xmm(cpu, insn, value);
+    return {};
+}
+
+template <u32 (*approximate)(u32)>
+Result<void> approximate_scalar(Cpu& cpu, const Insn& insn) {
+    TRY(sse_available(cpu));
+    const u32 b = TRY(number_operand<u32>(cpu, insn, second_source(insn)));
+    Xmm value = first_source(cpu, insn);
+    set_lane<u32>(value, 0, approximate(b));
+    set_xmm(cpu, insn, value);
+    return {};
+}
+template <u32 (*approximate)(u32)>
+Result<void> approximate_packed(Cpu& cpu, const Insn& insn) {
+    return unary_xmm(cpu, insn, [](const Xmm& a) { return each<u32>(a, approximate); });
+}
+
+}  // namespace
+
+Result<void> exec_ADDSUBPS(Cpu& cpu, const Insn& insn) { return add_subtract<u32>(cpu, insn); }
+Result<void> exec_ADDSUBPD(Cpu& cpu, const Insn& insn) { return add_subtract<u64>(cpu, insn); }
+Result<void> exec_HADDPS(Cpu& cpu, const Insn& insn) { return horizontal<Add, u32>(cpu, insn); }
+Result<void> exec_HADDPD(Cpu& cpu, const Insn& insn) { return horizontal<Add, u64>(cpu, insn); }
+Result<void> exec_HSUBPS(Cpu& cpu, const Insn& insn) { return horizontal<Subtract, u32>(cpu, insn); }
+Result<void> exec_HSUBPD(Cpu& cpu, const Insn& insn) { return horizontal<Subtract, u64>(cpu, insn); }
+Result<void> exec_DPPS(Cpu& cpu, const Insn& insn) { return dot_product<u32>(cpu, insn); }
+Result<void> exec_DPPD(Cpu& cpu, const Insn& insn) { return dot_product<u64>(cpu, insn); }
+Result<void> exec_ROUNDSS(Cpu& cpu, const Insn& insn) { return round_scalar<u32>(cpu, insn); }
+Result<void> exec_ROUNDSD(Cpu& cpu, const Insn& insn) { return round_scalar<u64>(cpu, insn); }
+Result<void> exec_ROUNDPS(Cpu& cpu, const Insn& insn) { return round_packed<u32>(cpu, insn); }
+Result<void> exec_ROUNDPD(Cpu& cpu, const Insn& insn) { return round_packed<u64>(cpu, insn); }
+Result<void> exec_RCPSS(Cpu& cpu, const Insn& insn) {
+    return approximate_scalar<softfloat::reciprocal>(cpu, insn);
+}
+Result<void> exec_RCPPS(Cpu& cpu, const Insn& insn) {
+    return approximate_packed<softfloat::reciprocal>(cpu, insn);
+}
+Result<void> exec_RSQRTSS(Cpu& cpu, const Insn& insn) {
+    return approximate_scalar<softfloat::reciprocal_square_root>(cpu, insn);
+}
+Result<void> exec_RSQRTPS(Cpu& cpu, const Insn& insn) {
+    return approximate_packed<softfloat::reciprocal_square_root>(cpu, insn);
+}
+
+}  // namespace exeunt

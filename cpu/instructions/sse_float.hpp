@@ -1,0 +1,51 @@
+// Floating-point lanes in handlers: compute by the fast way or by softfloat, then settle the exceptions.
+#pragma once
+
+#include "cpu/instructions/sse.hpp"
+#include "cpu/softfloat_fast.hpp"
+
+namespace exeunt::sse {
+
+using softfloat::Environment;
+
+/// The lowest lane, with all that MXCSR steers. The rest of the first source stays.
+template <class Op, class T>
+[[gnu::always_inline]] inline Result<void> scalar(Cpu& cpu, const Insn& insn) {
+    TRY(sse_available(cpu));
+    const T b = TRY(number_operand<T>(cpu, insn, second_source(insn)));
+    Xmm value = first_source(cpu, insn);
+    const T a = lane<T>(value, 0);
+    T result;
+    if (!softfloat::quick<Op>(a, b, cpu.mxcsr, result)) [[unlikely]] {
+        u64 lanes[2];
+        if (softfloat::by_silicon<Op, T, 1>({a, 0}, {b, 0}, cpu.mxcsr, lanes)) {
+            result = static_cast<T>(lanes[0]);
+        } else {
+            Environment e{cpu.mxcsr};
+            result = Op::template soft<T>(a, b, e);
+            TRY(settle(cpu, e.raised));
+        }
+    }
+    set_lane<T>(value, 0, result);
+    set_xmm(cpu, insn, value);
+    return {};
+}
+
+template <class Op, class T>
+[[gnu::always_inline]] inline Result<void> packed(Cpu& cpu, const Insn& insn) {
+    TRY(sse_available(cpu));
+    const Xmm b = TRY(xmm_operand(cpu, insn, second_source(insn)));
+    const Xmm a = first_source(cpu, insn);
+    Xmm result;
+    if (!softfloat::quick_vector<Op, T>(a.q, b.q, cpu.mxcsr, result.q)) [[unlikely]] {
+        if (!softfloat::by_silicon<Op, T, 16 / sizeof(T)>(a.q, b.q, cpu.mxcsr, result.q)) {
+            Environment e{cpu.mxcsr};
+            result = each<T>(a, b, [&](T x, T y) { return softfloat::compute<Op>(x, y, e); });
+            TRY(settle(cpu, e.raised));
+        }
+    }
+    set_xmm(cpu, insn, result);
+    return {};
+}
+
+}  // namespace exeunt::sse

@@ -1,0 +1,68 @@
+// The packed integer and logical instructions of sse_integer.inc.
+#include "cpu/instructions/sse_integer.hpp"
+
+namespace exeunt {
+
+using namespace sse;
+
+namespace {
+
+/// PSLLx, PSRLx, PSRAx: one count for all lanes, an immediate or the low quadword of the second source.
+template <class F>
+Result<void> shift(Cpu& cpu, const Insn& insn, F f) {
+    const bool mmx = insn.operand[0].kind == OperandKind::mmx;
+    TRY(mmx ? mmx_available(cpu) : sse_available(cpu));
+    const unsigned last = second_source(insn);
+    u64 count = immediate8(insn);
+    if (insn.operand[last].kind != OperandKind::immediate)
+        count = mmx ? TRY(mm_operand(cpu, insn, last)).q[0] : TRY(xmm_operand(cpu, insn, last)).q[0];
+    if (mmx) {
+        const unsigned number = insn.operand[0].number;
+        set_mm(cpu, number, f(mm(cpu, number), count));
+    } else {
+        set_xmm(cpu, insn, f(first_source(cpu, insn), count));
+    }
+    return {};
+}
+
+}  // namespace
+
+#define LANES(mnemonic, type, operation)                                                         \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
+        return binary(cpu, insn, [](const auto& a, const auto& b) { return each<type>(a, b, operation); }); \
+    }
+#define LANE(mnemonic, type, operation)                                                          \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
+        return unary(cpu, insn, [](const auto& a) { return each<type>(a, operation); });         \
+    }
+#define SHIFT(mnemonic, type, operation)                                                         \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
+        return shift(cpu, insn, [](const auto& a, u64 count) {                                   \
+            return each<type>(a, [=](type x) { return operation<type>(x, count); });             \
+        });                                                                                      \
+    }
+#define VECTORS(mnemonic, ...)                                                                   \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
+        return binary(cpu, insn, [](const auto& a, const auto& b) { return __VA_ARGS__(a, b); }); \
+    }
+#define XMMS(mnemonic, ...)                                                                      \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
+        return binary_xmm(cpu, insn, [](const Xmm& a, const Xmm& b) { return __VA_ARGS__(a, b); }); \
+    }
+#define XMM(mnemonic, ...)                                                                       \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
+        return unary_xmm(cpu, insn, [](const Xmm& a) { return __VA_ARGS__(a); });                \
+    }
+#define XMM_BY(mnemonic, ...)                                                                    \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
+        const u8 by = immediate8(insn);                                                          \
+        return unary_xmm(cpu, insn, [by](const Xmm& a) { return __VA_ARGS__(a, by); });          \
+    }
+#define XMMS_BY(mnemonic, ...)                                                                   \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
+        const u8 by = immediate8(insn);                                                          \
+        return binary_xmm(cpu, insn, [by](const Xmm& a, const Xmm& b) { return __VA_ARGS__(a, b, by); }); \
+    }
+#include "cpu/instructions/sse_integer.inc"
+
+}  // namespace exeunt
