@@ -300,6 +300,9 @@ Result<void> Cpu::own_events() {
     if (init_pending && !held && !virtualization->init_blocked(*this)) {
         init_pending = false;
         reset(true);
+        if (controller) controller->init();
+        // SDM 3A 8.4.2 "MP Initialization Protocol Algorithm": only the bootstrap processor goes on by itself.
+        if (index != 0) activity = Activity::wait_for_sipi;
         return stopped(Stop::Kind::world_switch);
     }
     if (sipi_pending && activity == Activity::wait_for_sipi) {
