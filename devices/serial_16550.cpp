@@ -96,14 +96,14 @@ unsigned Serial16550::trigger() const {
 
 /// Four characters' time without a character in or out, "Character Timeout Indication".
 void Serial16550::arm_timeout() {
-    if (fifo_enabled() && fifo_count_ != 0) clock_.arm(timeout_, clock_.now() + 4 * character_ticks());
+    if (fifo_enabled() && fifo_count_ != 0) clock_.arm(timeout_, clock_.now() + timeout_ticks());
     else clock_.disarm(timeout_);
 }
 
-u64 Serial16550::character_ticks() const {
+u64 Serial16550::timeout_ticks() const {
     const u64 bits = 1 + 5 + (lcr_ & 3u) + (lcr_ & 8 ? 1 : 0) + (lcr_ & 4 ? 2 : 1);
     const u64 divisor = divisor_ == 0 ? 0x1'0000 : divisor_;
-    return bits * divisor * 16 * ticks_per_second / input_clock;
+    return 4 * bits * divisor * 16 * ticks_per_second / input_clock;
 }
 
 // ---- Transmitter and modem --------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ public:
     static constexpr std::array rows = {
         //           offset name  bytes reset writable
         RegisterRow{1, "IER", 1, 0x00, 0x0F},
-        RegisterRow{3, "LCR", 1, 0x00, 0x7F},
+        RegisterRow{3, "LCR", 1, 0x00, 0xFF},
         RegisterRow{4, "MCR", 1, 0x00, 0x1F},
         RegisterRow{7, "SCR", 1, 0x00, 0xFF},
     };
@@ -63,7 +63,7 @@ private:
     void clear_receiver();
     void write_fcr(u8 value);
     void write_mcr(u8 value);
-    u64 character_ticks() const;
+    u64 timeout_ticks() const;
     void arm_timeout();
     void update();
 
