@@ -14,7 +14,10 @@ public:
     void interrupt_changed() override { cpu_.attention(); }
     void nmi() override { raise(cpu_.nmi_pending); }
     void smi() override { raise(cpu_.smi_pending); }
-    void init() override { raise(cpu_.init_pending); }
+    void init() override {
+        cpu_.sipi_pending = false;
+        raise(cpu_.init_pending);
+    }
     void sipi(u8 vector) override {
         cpu_.sipi_vector = vector;
         raise(cpu_.sipi_pending);

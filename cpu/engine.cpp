@@ -299,7 +299,10 @@ Result<void> Cpu::own_events() {
     const bool held = virtualization->events_held(*this);
     if (init_pending && !held && !virtualization->init_blocked(*this)) {
         init_pending = false;
+        // A SIPI that is pending, too, came after the INIT (signals).
+        const bool sipi = sipi_pending;
         reset(true);
+        sipi_pending = sipi;
         if (controller) controller->init();
         // SDM 3A 8.4.2 "MP Initialization Protocol Algorithm": only the bootstrap processor goes on by itself.
         if (index != 0) activity = Activity::wait_for_sipi;
