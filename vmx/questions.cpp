@@ -1,6 +1,7 @@
 // Accesses of a guest to control and debug registers, ports and MSRs; its exceptions, task switches and second-level
 // faults. SDM 3C 25.1.3 "Instructions That Cause VM Exits Conditionally", 25.2 "Other Causes of VM Exits",
 // 25.3 "Changes to Instruction Behavior in VMX Non-Root Operation".
+#include "cpu/events.hpp"
 #include "vmx/exit_qualification.hpp"
 #include "vmx/instruction_information.hpp"
 #include "vmx/vmx.hpp"
@@ -179,6 +180,11 @@ u32 Vmx::nmi_unblocking() const {
     return defined && !cpu_.delivering && unblocking_iret_tick_ == cpu_.now() ? nmi_unblocking_due_to_iret : 0;
 }
 
+/// 27.3.3: RF is saved as in the image of RFLAGS that delivery of the event saves.
+VmExit::Resume Vmx::resume_flag_of(const Event& event) const {
+    return saved_flags(cpu_, event) & RFLAGS::RF ? VmExit::Resume::set : VmExit::Resume::clear;
+}
+
 Result<void> Vmx::event(Cpu& cpu, const Event& event) {
     if (event.injected) return {};
     switch (event.type) {
@@ -199,11 +205,7 @@ Result<void> Vmx::event(Cpu& cpu, const Event& event) {
     if (hardware && vector == Vector::DB) exit_.qualification = DebugQualification{event.address}.encode();
     if (hardware && vector == Vector::PF) exit_.qualification = event.address;
     if (!hardware) exit_.instruction_length = event.instruction_length;
-    // 27.3.3: the image of RFLAGS that delivery would save has RF = 1 for faults. Of the debug exceptions only
-    // general detect is saved so (17.3.1.1).
-    const bool fault = hardware && vector != Vector::DF && vector != Vector::MC &&
-                       (vector != Vector::DB || (event.address & DR6::BD));
-    if (fault) exit_.resume_flag = VmExit::Resume::set;
+    exit_.resume_flag = resume_flag_of(event);
     exit_.reports_delivery = vector != Vector::DF;
     return exit(exit_);
 }
@@ -217,8 +219,8 @@ Result<void> Vmx::task_switch(Cpu& cpu, const TaskSwitch& task_switch) {
                  .reports_delivery = by_gate};
     if (!by_gate) {
         exit_.instruction_length = static_cast<u32>(cpu.next_rip - cpu.rip) & 15;
-    } else if (cpu.delivering && cpu.delivering->type == Event::Type::hardware_exception) {
-        exit_.resume_flag = VmExit::Resume::set;
+    } else if (cpu.delivering) {
+        exit_.resume_flag = resume_flag_of(*cpu.delivering);
     }
     return exit(exit_);
 }
@@ -226,7 +228,9 @@ Result<void> Vmx::task_switch(Cpu& cpu, const TaskSwitch& task_switch) {
 Result<void> Vmx::second_level_fault(Cpu& cpu) {
     const EptFault& fault = ept_.fault();
     VmExit exit_{.reason = ExitReason::ept_violation, .reports_delivery = true};
-    if (!cpu.delivering) {
+    if (cpu.delivering) {
+        exit_.resume_flag = resume_flag_of(*cpu.delivering);
+    } else {
         exit_.resume_flag = VmExit::Resume::set;
         // The manual leaves the length undefined here; processors report that of the instruction.
         if (!(fault.qualification & bit(2))) exit_.instruction_length = static_cast<u32>(cpu.next_rip - cpu.rip) & 15;

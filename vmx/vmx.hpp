@@ -134,6 +134,7 @@ private:
     Result<void> cr0_write(const Insn& insn, CrAccess access, u64& value);
     Result<void> lmsw(const Insn& insn, u64& value);
     u32 nmi_unblocking() const;
+    VmExit::Resume resume_flag_of(const Event& event) const;
 
     // ---- Entry (vmx/entry.cpp, vmx/guest_state.cpp, vmx/event_injection.cpp) ----
     void derive_controls();

@@ -200,7 +200,8 @@ STEP(real_hlt, "real mode: arithmetic in 16 bits, HLT",
      .after = {{rax, 0x12340001}})
 STEP(real_io, "real mode: REP INSW with 16-bit addresses",
      ".code16 \n mov di, 0x123 \n mov dx, 0x1F0 \n rep insw \n .code64", OUTSIDE_IA32E_MODE,
-     .primary = unconditional_io_exiting, .prepare = real_mode, .reason = exit_io_instruction, .length = 2,
+     .primary = unconditional_io_exiting, .prepare = real_mode, .before = {{rcx, 3}},
+     .reason = exit_io_instruction, .length = 2,
      .qualification = IO_QUALIFICATION(2, io_in | io_string | io_rep, 0x1F0), .at = (const u8*)6,
      .after = {{guest_linear_address, 0x123}})
 STEP(real_int, "real mode: #UD of VMREAD instead of an exit", ".code16 \n vmread eax, eax \n .code64",
