@@ -1,4 +1,5 @@
-// Binary arithmetic instructions: SDM 1 5.1.2, MULX of 5.1.16; SDM 2A and 2B by name. Flags: cpu/alu.hpp.
+// Binary arithmetic instructions: SDM 1 5.1.2, MULX of 5.1.16; each by its name in volume 2. Flags:
+// cpu/alu.hpp.
 #include "cpu/instructions/integer.hpp"
 
 namespace exeunt {

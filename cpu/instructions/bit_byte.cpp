@@ -1,5 +1,5 @@
-// Bit and byte instructions: SDM 1 5.1.6, and the bit fields of BMI1 and BMI2 (5.1.16); SDM 2A, 2B, 2C by
-// name. Flags: cpu/alu.hpp.
+// Bit and byte instructions: SDM 1 5.1.6, and the bit fields of BMI1 and BMI2 (5.1.16); each by its name
+// in volume 2. Flags: cpu/alu.hpp.
 #include "cpu/instructions/integer.hpp"
 
 #include <array>

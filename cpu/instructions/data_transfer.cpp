@@ -1,4 +1,4 @@
-// Data transfer instructions: SDM 1 5.1.1 and, of 5.1.13, LEA, XLAT and MOVBE; SDM 2A and 2B by name.
+// Data transfer instructions: SDM 1 5.1.1 and, of 5.1.13, LEA, XLAT and MOVBE; each by its name in volume 2.
 // MOV to and from segment, control and debug registers comes through here and is done elsewhere.
 //
 // Where the manual leaves a choice: PUSH of a segment register with 32-bit operand size writes 16 bits, as

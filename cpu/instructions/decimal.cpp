@@ -1,4 +1,4 @@
-// Decimal arithmetic instructions: SDM 1 5.1.3; SDM 2A and 2B by name. Undefined flags: cpu/alu.hpp.
+// Decimal arithmetic instructions: SDM 1 5.1.3; each by its name in volume 2. Undefined flags: cpu/alu.hpp.
 #include "cpu/instructions/integer.hpp"
 
 namespace exeunt {

@@ -1,5 +1,5 @@
-// Flag control instructions: SDM 1 5.1.11; SDM 2A and 2B by name. Interrupt flags in virtual-8086 mode and
-// with protected-mode virtual interrupts: SDM 3B 20.3, 20.4.
+// Flag control instructions: SDM 1 5.1.11; each by its name in volume 2. Interrupt flags in
+// virtual-8086 mode and with protected-mode virtual interrupts: SDM 3B 20.3, 20.4.
 #include "cpu/instructions/integer.hpp"
 
 namespace exeunt {

@@ -1,4 +1,4 @@
-// Logical instructions: SDM 1 5.1.4, TEST of 5.1.6, ANDN of 5.1.16; SDM 2A and 2B by name. Flags:
+// Logical instructions: SDM 1 5.1.4, TEST of 5.1.6, ANDN of 5.1.16; each by its name in volume 2. Flags:
 // cpu/alu.hpp.
 #include "cpu/instructions/integer.hpp"
 

@@ -1,4 +1,4 @@
-// Shift and rotate instructions: SDM 1 5.1.5; RORX, SARX, SHLX, SHRX of 5.1.16; SDM 2B by name.
+// Shift and rotate instructions: SDM 1 5.1.5; RORX, SARX, SHLX, SHRX of 5.1.16; each by its name in volume 2.
 // Masking of the count and flags: cpu/alu.hpp.
 #include "cpu/instructions/integer.hpp"
 

@@ -1,4 +1,4 @@
-// String instructions: SDM 1 5.1.8 and 7.3.9 "String Operations"; SDM 2A and 2B by name. INS and OUTS:
+// String instructions: SDM 1 5.1.8 and 7.3.9 "String Operations"; each by its name in volume 2. INS and OUTS:
 // io.cpp.
 //
 // MOVS and STOS that go forwards are done natively in runs within a page, where the TLB allows direct access.

@@ -93,6 +93,78 @@ TEST_CASE("Jcc: taken and not [SDM 2A Jcc]") {
     CHECK(t.cpu.rip == start + 6);
 }
 
+TEST_CASE("CMOVcc, SETcc, Jcc: all sixteen conditions for all flags [SDM 1 App. B]") {
+    struct Row {
+        const char *cmov, *set, *jump;
+    };
+    const Row rows[16] = {
+        {"cmovo eax, ecx", "seto al", "jo 0x0000000000010012"},
+        {"cmovno eax, ecx", "setno al", "jno 0x0000000000010012"},
+        {"cmovb eax, ecx", "setb al", "jb 0x0000000000010012"},
+        {"cmovnb eax, ecx", "setnb al", "jnb 0x0000000000010012"},
+        {"cmovz eax, ecx", "setz al", "jz 0x0000000000010012"},
+        {"cmovnz eax, ecx", "setnz al", "jnz 0x0000000000010012"},
+        {"cmovbe eax, ecx", "setbe al", "jbe 0x0000000000010012"},
+        {"cmovnbe eax, ecx", "setnbe al", "jnbe 0x0000000000010012"},
+        {"cmovs eax, ecx", "sets al", "js 0x0000000000010012"},
+        {"cmovns eax, ecx", "setns al", "jns 0x0000000000010012"},
+        {"cmovp eax, ecx", "setp al", "jp 0x0000000000010012"},
+        {"cmovnp eax, ecx", "setnp al", "jnp 0x0000000000010012"},
+        {"cmovl eax, ecx", "setl al", "jl 0x0000000000010012"},
+        {"cmovnl eax, ecx", "setnl al", "jnl 0x0000000000010012"},
+        {"cmovle eax, ecx", "setle al", "jle 0x0000000000010012"},
+        {"cmovnle eax, ecx", "setnle al", "jnle 0x0000000000010012"},
+    };
+    constexpr u64 CF = RFLAGS::CF, PF = RFLAGS::PF, ZF = RFLAGS::ZF, SF = RFLAGS::SF, OF = RFLAGS::OF;
+    Harness t;
+    for (u64 n = 0; n < 32; ++n) {
+        const u64 flags =
+            (n & 1 ? CF : 0) | (n & 2 ? PF : 0) | (n & 4 ? ZF : 0) | (n & 8 ? SF : 0) | (n & 16 ? OF : 0);
+        const bool less = ((flags & SF) != 0) != ((flags & OF) != 0);
+        const bool met[8] = {(flags & OF) != 0,
+                             (flags & CF) != 0,
+                             (flags & ZF) != 0,
+                             (flags & (CF | ZF)) != 0,
+                             (flags & SF) != 0,
+                             (flags & PF) != 0,
+                             less,
+                             less || (flags & ZF) != 0};
+        for (unsigned cc = 0; cc < 16; ++cc) {
+            const bool expected = met[cc / 2] != ((cc & 1) != 0);
+            const auto bytes = [cc](unsigned opcode, std::vector<u8> rest) {
+                rest.insert(rest.begin(), static_cast<u8>(opcode + cc));
+                return rest;
+            };
+            t.cpu.flags.set_arithmetic(flags);
+            t.cpu.r[RAX] = 5;
+            t.cpu.r[RCX] = 7;
+            Code cmov{bytes(0x40, {0xC1}), rows[cc].cmov};
+            cmov.bytes.insert(cmov.bytes.begin(), 0x0F);
+            CHECK(general(t, cmov) == done);
+            CHECK(t.cpu.r[RAX] == (expected ? 7 : 5));
+            Code set{bytes(0x90, {0xC0}), rows[cc].set};
+            set.bytes.insert(set.bytes.begin(), 0x0F);
+            CHECK(general(t, set) == done);
+            CHECK((t.cpu.r[RAX] & 0xFF) == (expected ? 1 : 0));
+            CHECK(general(t, Code{bytes(0x70, {0x10}), rows[cc].jump}) == done);
+            CHECK(t.cpu.rip == start + (expected ? 0x12 : 2));
+            CHECK(arithmetic_flags(t) == flags);
+        }
+    }
+}
+
+TEST_CASE("JCXZ in real-address mode, ENDBR32, PAUSE yields the processor [SDM 2A Jcc, 2B PAUSE]") {
+    Harness t(Mode::real);
+    t.cpu.r[RCX] = 0x1'0000;
+    CHECK(general(t, code("e3 10", "jcxz 0x0012")) == done);
+    CHECK(t.cpu.rip == 0x12);
+    Harness u;
+    CHECK(general(u, code("f3 0f 1e fb", "endbr32")) == done);
+    CHECK(u.run(code("f3 90 f4", "pause; hlt"), 100) == RunEnd::yielded);
+    CHECK(u.cpu.rip == start + 2);
+    CHECK(u.run(100) == RunEnd::halted);
+}
+
 TEST_CASE("JRCXZ, LOOP: the count register follows the address size [SDM 2A Jcc, LOOP]") {
     Harness t;
     t.cpu.r[RCX] = 0x1'0000'0000;

@@ -50,7 +50,7 @@ TEST_CASE("MOV from a segment register: zero-extended to a register, 16 bits to 
     CHECK(t.cpu.r[RAX] == 0xFFFF'FFFF'FFFF'0000 + Harness::data_0);
 }
 
-TEST_CASE("MOVZX, MOVSX, MOVSXD, MOVBE, BSWAP [SDM 2A, 2B]") {
+TEST_CASE("MOVZX, MOVSX, MOVSXD, MOVBE, BSWAP [SDM 2B MOVZX]") {
     Harness t;
     t.cpu.r[RCX] = 0x1122'3344'8586'8788;
     t.cpu.r[RSI] = data;

@@ -43,6 +43,17 @@ TEST_CASE("CLC, STC, CMC, CLD, STD, LAHF, SAHF [SDM 1 5.1.11]") {
     CHECK(general(t, code("f8", "clc")) == done);
 }
 
+TEST_CASE("SALC: AL is CF spread over eight bits") {
+    Harness t(Mode::protected32);
+    t.cpu.r[RAX] = 0x1234;
+    t.cpu.flags.set_arithmetic(RFLAGS::CF);
+    CHECK(general(t, code("d6", "salc")) == done);
+    CHECK(t.cpu.r[RAX] == 0x12FF);
+    t.cpu.flags.set_arithmetic(RFLAGS::ZF);
+    CHECK(general(t, code("d6", "salc")) == done);
+    CHECK(t.cpu.r[RAX] == 0x1200);
+}
+
 TEST_CASE("CLI and STI: IOPL decides, or VIF stands in [SDM 2A CLI Table 3-7, 2B STI Table 4-19]") {
     struct Row {
         Mode mode;
@@ -125,7 +136,8 @@ TEST_CASE("POPF: what each privilege may change [SDM 2B POPF Table 4-16]") {
         const u64 before = t.cpu.rflags();
         put(t, everything, row.bytes);
         const u64 rsp = t.cpu.r[RSP];
-        CHECK(general(t, code(row.bytes == 2 && row.mode == Mode::long64 ? "66 9d" : "9d")) == done);
+        const char* text = row.bytes == 2 ? "popf" : row.bytes == 4 ? "popfd" : "popfq";
+        CHECK(general(t, code(row.bytes == 2 && row.mode == Mode::long64 ? "66 9d" : "9d", text)) == done);
         CHECK((t.cpu.rflags() ^ before) == (row.changed & ~before));
         CHECK(t.cpu.r[RSP] == rsp + row.bytes);
     }
@@ -137,6 +149,7 @@ TEST_CASE("PUSHF and POPF in virtual-8086 mode with IOPL < 3: #GP(0), or VIF for
     CHECK(general(t, code("9d", "popf")) == general_protection(0));
     t.cpu.control.cr4 |= CR4::VME;
     CHECK(general(t, code("66 9c", "pushfd")) == general_protection(0));
+    CHECK(general(t, code("66 9d", "popfd")) == general_protection(0));
     t.cpu.flags.rest |= RFLAGS::VIF;
     CHECK(general(t, code("9c", "pushf")) == done);
     CHECK((pushed(t, 2) & (RFLAGS::IF | RFLAGS::IOPL)) == (RFLAGS::IF | RFLAGS::IOPL));

@@ -45,6 +45,59 @@ TEST_CASE("MOVS: one element, up or down, with a segment override for the source
     CHECK(t.read(data + 0x108, 2) == 0x7788);
 }
 
+TEST_CASE("string instructions: each steps its index registers by its size, as DF says [SDM 1 7.3.9]") {
+    struct Row {
+        const char *hex, *text;
+        i64 size;
+        bool source, destination;
+    };
+    const Row rows[] = {
+        {"a4", "movsb", 1, true, true},     {"66 a5", "movsw", 2, true, true},
+        {"a5", "movsd", 4, true, true},     {"48 a5", "movsq", 8, true, true},
+        {"a6", "cmpsb", 1, true, true},     {"66 a7", "cmpsw", 2, true, true},
+        {"a7", "cmpsd", 4, true, true},     {"48 a7", "cmpsq", 8, true, true},
+        {"aa", "stosb", 1, false, true},    {"66 ab", "stosw", 2, false, true},
+        {"ab", "stosd", 4, false, true},    {"48 ab", "stosq", 8, false, true},
+        {"ac", "lodsb", 1, true, false},    {"66 ad", "lodsw", 2, true, false},
+        {"ad", "lodsd", 4, true, false},    {"48 ad", "lodsq", 8, true, false},
+        {"ae", "scasb", 1, false, true},    {"66 af", "scasw", 2, false, true},
+        {"af", "scasd", 4, false, true},    {"48 af", "scasq", 8, false, true},
+        {"6c", "insb", 1, false, true},     {"66 6d", "insw", 2, false, true},
+        {"6d", "insd", 4, false, true},     {"6e", "outsb", 1, true, false},
+        {"66 6f", "outsw", 2, true, false}, {"6f", "outsd", 4, true, false},
+    };
+    for (const Row& row : rows)
+        for (const i64 direction : {1, -1}) {
+            CAPTURE(row.text);
+            Harness t;
+            prepare(t, data, data + 0x100, 5, 0);
+            if (direction < 0) t.cpu.flags.rest |= RFLAGS::DF;
+            const u64 step = static_cast<u64>(direction * row.size);
+            CHECK(general(t, code(row.hex, row.text)) == done);
+            CHECK(t.cpu.r[RSI] == data + (row.source ? step : 0));
+            CHECK(t.cpu.r[RDI] == data + 0x100 + (row.destination ? step : 0));
+            CHECK(t.cpu.r[RCX] == 5);
+        }
+}
+
+TEST_CASE("CMPS and SCAS: operands of every size, unsigned and signed flags [SDM 2A CMPS, 2B SCAS]") {
+    Harness t;
+    t.write(data, 0x8000'0000'0000'0001);
+    t.write(data + 0x100, 0x0000'0000'0000'0002);
+    const std::pair<const char*, u64> rows[] = {
+        {"a6", RFLAGS::CF | RFLAGS::SF | RFLAGS::PF | RFLAGS::AF},
+        {"48 a7", RFLAGS::OF | RFLAGS::AF | RFLAGS::PF},
+        {"66 af", RFLAGS::CF | RFLAGS::SF | RFLAGS::PF | RFLAGS::AF},
+    };
+    for (const auto& [hex, flags] : rows) {
+        CAPTURE(hex);
+        prepare(t, data, data + 0x100, 0, 0);
+        t.cpu.r[RAX] = 1;
+        CHECK(general(t, code(hex)) == done);
+        CHECK(arithmetic_flags(t) == flags);
+    }
+}
+
 TEST_CASE("REP: a count of 0 does nothing, not even an access [SDM 2B REP]") {
     Harness t;
     prepare(t, end_of_map, end_of_map, 0, 1000);
