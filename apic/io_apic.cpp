@@ -6,12 +6,12 @@ namespace exeunt {
 
 namespace {
 
-// Offsets in the page: index register, data register, EOI register. Indices: ID, version, arbitration ID, then
-// two for each redirection table entry.
+// Offsets in the page: index register, data register, EOI register. Indices: ID, version, arbitration ID,
+// then two for each redirection table entry.
 constexpr u64 ioregsel = 0x00, iowin = 0x10, eoi_register = 0x40;
 constexpr u8 ioapic_id = 0x00, ioapic_version = 0x01, ioapic_arb = 0x02, first_entry = 0x10;
 
-}  // namespace
+} // namespace
 
 IoApic::IoApic(MessageSink& sink, ApicBus& bus, u8 id) : sink_(sink), initial_id_(id) {
     for (unsigned n = 0; n < pins; ++n) {
@@ -30,25 +30,30 @@ void IoApic::reset() {
 
 u64 IoApic::mmio_read(u64 offset, unsigned size) {
     u32 value = 0;
-    if ((offset & ~u64{3}) == ioregsel) value = select_;
-    else if ((offset & ~u64{3}) == iowin) value = read_indirect();
+    if ((offset & ~u64{3}) == ioregsel)
+        value = select_;
+    else if ((offset & ~u64{3}) == iowin)
+        value = read_indirect();
     const u64 shifted = u64{value} >> (8 * (offset & 3));
     return shifted & low_mask(8 * size);
 }
 
 // Only the low byte of IOREGSEL and of the EOI register means anything; IOWIN takes whole doublewords.
 void IoApic::mmio_write(u64 offset, unsigned size, u64 value) {
-    if (offset == ioregsel) select_ = static_cast<u8>(value);
-    else if (offset == iowin && size >= 4) write_indirect(low32(value));
-    else if (offset == eoi_register) eoi(static_cast<u8>(value));
+    if (offset == ioregsel)
+        select_ = static_cast<u8>(value);
+    else if (offset == iowin && size >= 4)
+        write_indirect(low32(value));
+    else if (offset == eoi_register)
+        eoi(static_cast<u8>(value));
 }
 
 u32 IoApic::read_indirect() const {
     switch (select_) {
-        case ioapic_id:
-        case ioapic_arb: return id_;
-        case ioapic_version: return version;
-        default: break;
+    case ioapic_id:
+    case ioapic_arb: return id_;
+    case ioapic_version: return version;
+    default: break;
     }
     const unsigned n = (select_ - first_entry) / 2u;
     if (select_ < first_entry || n >= pins) return 0;
@@ -71,8 +76,10 @@ void IoApic::write_indirect(u32 value) {
 void IoApic::pin_changed(unsigned index, bool level) {
     const bool rising = level && !asserted_[index];
     asserted_[index] = level;
-    if (entry_[index] & level_triggered) deliver_if_level(index);
-    else if (rising && !(entry_[index] & masked)) deliver(index);  // an edge at a masked pin is lost
+    if (entry_[index] & level_triggered)
+        deliver_if_level(index);
+    else if (rising && !(entry_[index] & masked))
+        deliver(index); // an edge at a masked pin is lost
 }
 
 void IoApic::deliver_if_level(unsigned index) {
@@ -108,4 +115,4 @@ void IoApic::visit(StateVisitor& visitor) {
     visitor.array("asserted", asserted_);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

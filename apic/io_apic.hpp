@@ -1,6 +1,6 @@
 // The I/O APIC: 24 pins, redirection table, EOI register (version 20H).
-// Intel 82093AA I/O APIC data sheet; Intel I/O Controller Hub 9 data sheet 13.5 "Advanced Programmable Interrupt
-// Controller (APIC)". SDM 3A 10.8.5 "Signaling Interrupt Servicing Completion".
+// Intel 82093AA I/O APIC data sheet; Intel I/O Controller Hub 9 data sheet 13.5 "Advanced Programmable
+// Interrupt Controller (APIC)". SDM 3A 10.8.5 "Signaling Interrupt Servicing Completion".
 //
 // Wiring: map 4 KBytes at IoApic::default_base; drive pin(n) with the line of GSI n (8259 IRQ 0 is usually
 // pin 2). Messages go to `sink` (the ApicBus, or an IOMMU before it) in the format of SDM 3A 10.11; EOIs come
@@ -26,8 +26,8 @@ public:
     IoApic(const IoApic&) = delete;
     IoApic& operator=(const IoApic&) = delete;
 
-    /// The input of pin n (0 to 23). `true` is asserted, whatever voltage that is: the polarity bit is kept and
-    /// has no effect.
+    /// The input of pin n (0 to 23). `true` is asserted, whatever voltage that is: the polarity bit is kept
+    /// and has no effect.
     InterruptLine& pin(unsigned n) { return pin_[n]; }
     u64 mmio_read(u64 offset, unsigned size) override;
     void mmio_write(u64 offset, unsigned size, u64 value) override;
@@ -59,4 +59,4 @@ private:
     bool asserted_[pins] = {};
 };
 
-}  // namespace exeunt
+} // namespace exeunt

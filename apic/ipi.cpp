@@ -82,13 +82,14 @@ bool LocalApic::addressed_by(const ApicMessage& message) const {
     if (message.destination > 0xFF) return false;
     const u32 logical = reg(LDR) >> 24, address = message.destination;
     switch (reg(DFR) >> 28) {
-        case 0xF: return address & logical;
-        case 0x0: return (address >> 4) == (logical >> 4) && (address & logical & 0xF);
-        default: return false;
+    case 0xF: return address & logical;
+    case 0x0: return (address >> 4) == (logical >> 4) && (address & logical & 0xF);
+    default: return false;
     }
 }
 
-// ---- The ICR ------------------------------------------------------------------------------------------------
+// ---- The ICR
+// ------------------------------------------------------------------------------------------------
 
 void LocalApic::icr_written(u32, u32) { send_ipi(reg(ICR_LOW), reg(ICR_HIGH) >> 24, false); }
 
@@ -97,21 +98,21 @@ void LocalApic::send_ipi(u32 icr_low, u32 destination, bool wide) {
     const auto mode = static_cast<DeliveryMode>(extract(icr_low, 10, 8));
     const bool level_assert = test_bit(icr_low, 14), level_trigger = test_bit(icr_low, 15);
     switch (mode) {
-        case DeliveryMode::fixed:
-        case DeliveryMode::lowest_priority:
-            if ((icr_low & 0xFF) < 16) {
-                error(error_send_illegal_vector);
-                return;
-            }
-            break;
-        case DeliveryMode::init:
-            // INIT level de-assert only synchronizes arbitration IDs, which do not exist here.
-            if (level_trigger && !level_assert) return;
-            break;
-        case DeliveryMode::smi:
-        case DeliveryMode::nmi:
-        case DeliveryMode::start_up: break;
-        default: return;  // reserved
+    case DeliveryMode::fixed:
+    case DeliveryMode::lowest_priority:
+        if ((icr_low & 0xFF) < 16) {
+            error(error_send_illegal_vector);
+            return;
+        }
+        break;
+    case DeliveryMode::init:
+        // INIT level de-assert only synchronizes arbitration IDs, which do not exist here.
+        if (level_trigger && !level_assert) return;
+        break;
+    case DeliveryMode::smi:
+    case DeliveryMode::nmi:
+    case DeliveryMode::start_up: break;
+    default: return; // reserved
     }
     const ApicMessage message{.vector = static_cast<u8>(icr_low),
                               .delivery_mode = static_cast<u8>(mode),
@@ -120,15 +121,15 @@ void LocalApic::send_ipi(u32 icr_low, u32 destination, bool wide) {
                               .wide = wide,
                               .destination = destination};
     switch (extract(icr_low, 19, 18)) {
-        case 0: bus_.send(message); break;
-        case 1:
-            if (mode == DeliveryMode::fixed) accept(message);
-            break;
-        case 2:
-            if (mode == DeliveryMode::fixed) bus_.send_to_all(message, nullptr);
-            break;
-        default: bus_.send_to_all(message, this); break;
+    case 0: bus_.send(message); break;
+    case 1:
+        if (mode == DeliveryMode::fixed) accept(message);
+        break;
+    case 2:
+        if (mode == DeliveryMode::fixed) bus_.send_to_all(message, nullptr);
+        break;
+    default: bus_.send_to_all(message, this); break;
     }
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,8 +1,8 @@
 // ApicBus: carries interrupt messages from local APICs, I/O APICs and devices to the local APICs that they
 // address, and EOI messages back. SDM 3A 10.6.2 "Determining IPI Destination".
 //
-// Wiring: one ApicBus for the machine. Local APICs attach themselves when constructed, I/O APICs too. It is the
-// MessageSink for message-signalled interrupts (an IOMMU stands before it) and for the I/O APIC.
+// Wiring: one ApicBus for the machine. Local APICs attach themselves when constructed, I/O APICs too. It is
+// the MessageSink for message-signalled interrupts (an IOMMU stands before it) and for the I/O APIC.
 // Not modelled: bus arbitration delays; "send accept error" and "receive accept error" (P6 family only).
 #pragma once
 
@@ -44,7 +44,7 @@ private:
 
     std::vector<LocalApic*> apics_;
     std::vector<EoiListener*> listeners_;
-    u32 last_lowest_ = 0;  ///< index of the last winner of an arbitration, after which ties are resolved
+    u32 last_lowest_ = 0; ///< index of the last winner of an arbitration, after which ties are resolved
 };
 
-}  // namespace exeunt
+} // namespace exeunt

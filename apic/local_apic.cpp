@@ -1,4 +1,5 @@
-// The local APIC: registers as the xAPIC page shows them, acceptance of interrupts, priorities, EOI, LINT pins.
+// The local APIC: registers as the xAPIC page shows them, acceptance of interrupts, priorities, EOI, LINT
+// pins.
 // SDM 3A 10.4 "Local APIC", 10.5 "Handling Local Interrupts", 10.8 "Handling Interrupts".
 // Not modelled: see local_apic.hpp.
 #include "apic/local_apic.hpp"
@@ -14,13 +15,14 @@ namespace {
 using Access = LocalApic::Access;
 
 constexpr bool is_lvt(u16 offset) {
-    return offset == LocalApic::LVT_CMCI || (offset >= LocalApic::LVT_TIMER && offset <= LocalApic::LVT_ERROR);
+    return offset == LocalApic::LVT_CMCI ||
+           (offset >= LocalApic::LVT_TIMER && offset <= LocalApic::LVT_ERROR);
 }
 
 /// ISR, TMR and IRR: eight registers each, read only.
 constexpr bool is_vector_register(u64 offset) { return offset >= LocalApic::ISR && offset < LocalApic::ESR; }
 
-}  // namespace
+} // namespace
 
 std::span<const LocalApic::Row> LocalApic::rows() {
     using enum Access;
@@ -34,7 +36,12 @@ std::span<const LocalApic::Row> LocalApic::rows() {
 
 LocalApic::LocalApic(const LocalApicOptions& options, ApicBus& bus, Clock& clock, ProcessorSignals& processor,
                      const TscSource& tsc, InterruptSource* ext_int)
-    : options_(options), bus_(bus), clock_(clock), processor_(processor), tsc_(tsc), ext_int_(ext_int),
+    : options_(options),
+      bus_(bus),
+      clock_(clock),
+      processor_(processor),
+      tsc_(tsc),
+      ext_int_(ext_int),
       timer_(clock.add("local_apic_" + std::to_string(options.id), [this] { timer_expired(); })) {
     for (unsigned n = 0; n < 2; ++n) {
         lint_[n].apic = this;
@@ -51,7 +58,8 @@ void LocalApic::reset() {
     changed();
 }
 
-// SDM 3A 10.4.7.3 "Local APIC State After an INIT Reset": as after power-up, but the ID and IA32_APIC_BASE stay.
+// SDM 3A 10.4.7.3 "Local APIC State After an INIT Reset": as after power-up, but the ID and IA32_APIC_BASE
+// stay.
 void LocalApic::init() {
     const u32 id = reg(ID);
     reset_registers();
@@ -99,17 +107,17 @@ u32 LocalApic::writable(const Row& row) const {
 
 u32 LocalApic::read_register(u64 offset) {
     switch (offset) {
-        case ID: return x2apic_mode() ? options_.id : reg(ID);
-        case LDR: return x2apic_mode() ? logical_x2apic_id() : reg(LDR);
-        case APR: return arbitration_priority();
-        case PPR: return processor_priority();
-        case CURRENT_COUNT: return current_count();
-        default: return reg(static_cast<unsigned>(offset));
+    case ID: return x2apic_mode() ? options_.id : reg(ID);
+    case LDR: return x2apic_mode() ? logical_x2apic_id() : reg(LDR);
+    case APR: return arbitration_priority();
+    case PPR: return processor_priority();
+    case CURRENT_COUNT: return current_count();
+    default: return reg(static_cast<unsigned>(offset));
     }
 }
 
-// SDM 3A 10.4.1 "The Local APIC Block Diagram": registers are accessed with aligned 32-bit loads and stores. A
-// narrower load gives the bytes that it names; other stores do nothing.
+// SDM 3A 10.4.1 "The Local APIC Block Diagram": registers are accessed with aligned 32-bit loads and stores.
+// A narrower load gives the bytes that it names; other stores do nothing.
 u64 LocalApic::mmio_read(u64 offset, unsigned size) {
     if (!page_enabled()) return low_mask(8 * size);
     const u64 at = offset & 0xFF0;
@@ -214,7 +222,8 @@ u8 LocalApic::processor_priority() const {
 // SDM 3A 10.6.2.4 "Lowest Priority Delivery Mode".
 u8 LocalApic::arbitration_priority() const {
     const u32 tpr = reg(TPR) & 0xFF;
-    const u32 irrv = static_cast<u32>(std::max(highest(IRR), 0)), isrv = static_cast<u32>(std::max(highest(ISR), 0));
+    const u32 irrv = static_cast<u32>(std::max(highest(IRR), 0)),
+              isrv = static_cast<u32>(std::max(highest(ISR), 0));
     if ((tpr >> 4) >= (irrv >> 4) && (tpr >> 4) > (isrv >> 4)) return static_cast<u8>(tpr);
     return static_cast<u8>(std::max(tpr & isrv & 0xF0, irrv & 0xF0));
 }
@@ -224,7 +233,7 @@ bool LocalApic::has_focus(u8 vector) const {
 }
 
 bool LocalApic::ext_int_requested() const {
-    if (!enabled()) return lint_level_[0];  // SDM 3A 10.4.3: LINT0 is INTR
+    if (!enabled()) return lint_level_[0]; // SDM 3A 10.4.3: LINT0 is INTR
     if (ext_int_message_) return true;
     for (unsigned n = 0; n < 2; ++n) {
         const u32 lvt = reg(n == 0 ? LVT_LINT0 : LVT_LINT1);
@@ -296,20 +305,20 @@ void LocalApic::accept_vector(u8 vector, bool level) {
 void LocalApic::accept(const ApicMessage& message) {
     if (!enabled()) return;
     switch (static_cast<DeliveryMode>(message.delivery_mode)) {
-        case DeliveryMode::fixed:
-        case DeliveryMode::lowest_priority:
-            // SDM 3A 10.4.7.2: a software-disabled APIC responds to INIT, NMI, SMI and SIPI messages only.
-            if (software_enabled()) accept_vector(message.vector, message.level);
-            break;
-        case DeliveryMode::smi: processor_.smi(); break;
-        case DeliveryMode::nmi: processor_.nmi(); break;
-        case DeliveryMode::init: processor_.init(); break;
-        case DeliveryMode::start_up: processor_.sipi(message.vector); break;
-        case DeliveryMode::ext_int:
-            ext_int_message_ = true;
-            changed();
-            break;
-        default: break;
+    case DeliveryMode::fixed:
+    case DeliveryMode::lowest_priority:
+        // SDM 3A 10.4.7.2: a software-disabled APIC responds to INIT, NMI, SMI and SIPI messages only.
+        if (software_enabled()) accept_vector(message.vector, message.level);
+        break;
+    case DeliveryMode::smi: processor_.smi(); break;
+    case DeliveryMode::nmi: processor_.nmi(); break;
+    case DeliveryMode::init: processor_.init(); break;
+    case DeliveryMode::start_up: processor_.sipi(message.vector); break;
+    case DeliveryMode::ext_int:
+        ext_int_message_ = true;
+        changed();
+        break;
+    default: break;
     }
 }
 
@@ -318,11 +327,11 @@ void LocalApic::deliver_lvt(Register lvt) {
     if (!enabled() || (entry & lvt_mask)) return;
     const bool has_mode = lvt != LVT_TIMER && lvt != LVT_ERROR;
     switch (static_cast<DeliveryMode>(has_mode ? extract(entry, 10, 8) : 0)) {
-        case DeliveryMode::fixed: accept_vector(static_cast<u8>(entry), false); break;
-        case DeliveryMode::smi: processor_.smi(); break;
-        case DeliveryMode::nmi: processor_.nmi(); break;
-        case DeliveryMode::init: processor_.init(); break;
-        default: break;
+    case DeliveryMode::fixed: accept_vector(static_cast<u8>(entry), false); break;
+    case DeliveryMode::smi: processor_.smi(); break;
+    case DeliveryMode::nmi: processor_.nmi(); break;
+    case DeliveryMode::init: processor_.init(); break;
+    default: break;
     }
 }
 
@@ -336,8 +345,10 @@ void LocalApic::lint_changed(unsigned index, bool level) {
     const bool rising = level && !lint_level_[index];
     lint_level_[index] = level;
     if (!enabled()) {
-        if (index == 0) changed();
-        else if (rising) processor_.nmi();
+        if (index == 0)
+            changed();
+        else if (rising)
+            processor_.nmi();
         return;
     }
     const Register lvt = index == 0 ? LVT_LINT0 : LVT_LINT1;
@@ -345,7 +356,7 @@ void LocalApic::lint_changed(unsigned index, bool level) {
     if (mode == DeliveryMode::ext_int) {
         changed();
     } else if (index == 0 && mode == DeliveryMode::fixed && (reg(lvt) & lvt_level)) {
-        refresh_level_lint(0);  // LINT1 does not support level-triggered interrupts
+        refresh_level_lint(0); // LINT1 does not support level-triggered interrupts
     } else if (rising) {
         deliver_lvt(lvt);
     }
@@ -373,4 +384,4 @@ void LocalApic::visit(StateVisitor& visitor) {
     visitor.value("tsc_deadline", tsc_deadline_);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -2,11 +2,11 @@
 // SDM 3A ch. 10 "Advanced Programmable Interrupt Controller (APIC)".
 //
 // Wiring: construct one per processor (it attaches itself to the bus), set Cpu::controller to it, connect the
-// 8259's INTR to lint(0) and NMI sources to lint(1). Accesses of a processor to physical page apic_page() while
-// page_enabled() are its MmioDevice accesses. Call tsc_offset_changed() when software writes its TSC, and
-// init() when the processor takes an INIT.
-// Not modelled: thermal, performance and CMCI sources have no producer here (local_event() is theirs to call);
-// the 3-wire APIC bus; AMD's extended registers (400H up).
+// 8259's INTR to lint(0) and NMI sources to lint(1). Accesses of a processor to physical page apic_page()
+// while page_enabled() are its MmioDevice accesses. Call tsc_offset_changed() when software writes its TSC,
+// and init() when the processor takes an INIT.
+// Not modelled: thermal, performance and CMCI sources have no producer here (local_event() is theirs to
+// call); the 3-wire APIC bus; AMD's extended registers (400H up).
 #pragma once
 
 #include "apic/ipi.hpp"
@@ -25,13 +25,13 @@ public:
 };
 
 struct LocalApicOptions {
-    u32 id = 0;                             ///< initial APIC ID
-    bool bootstrap = false;                 ///< IA32_APIC_BASE.BSP
-    unsigned physical_address_bits = 46;    ///< MAXPHYADDR: reserved bits of IA32_APIC_BASE
-    bool x2apic = true;                     ///< CPUID.01H:ECX.x2APIC[bit 21]
-    bool tsc_deadline = true;               ///< CPUID.01H:ECX.TSC_Deadline[bit 24]
-    bool eoi_broadcast_suppression = true;  ///< version register bit 24
-    bool cmci = false;                      ///< the LVT CMCI register exists (IA32_MCG_CAP[10])
+    u32 id = 0;                            ///< initial APIC ID
+    bool bootstrap = false;                ///< IA32_APIC_BASE.BSP
+    unsigned physical_address_bits = 46;   ///< MAXPHYADDR: reserved bits of IA32_APIC_BASE
+    bool x2apic = true;                    ///< CPUID.01H:ECX.x2APIC[bit 21]
+    bool tsc_deadline = true;              ///< CPUID.01H:ECX.TSC_Deadline[bit 24]
+    bool eoi_broadcast_suppression = true; ///< version register bit 24
+    bool cmci = false;                     ///< the LVT CMCI register exists (IA32_MCG_CAP[10])
     u8 version = 0x15;
 };
 
@@ -57,7 +57,7 @@ public:
     };
 
     static constexpr u64 default_base = 0xFEE0'0000;
-    static constexpr u64 ticks_per_count = 10;  ///< the timer's input clock is 100 MHz
+    static constexpr u64 ticks_per_count = 10; ///< the timer's input clock is 100 MHz
     static constexpr u32 msr_apic_base = 0x1B, msr_tsc_deadline = 0x6E0, msr_x2apic_first = 0x800;
 
     /// `ext_int` answers INTA cycles for ExtINT; null when there is no 8259.
@@ -85,7 +85,7 @@ public:
     void end_of_interrupt();
 
     // ---- The bus's side -----------------------------------------------------------------------------------
-    u32 id() const;  ///< as the current mode compares it: 8 bits in xAPIC mode, else 32
+    u32 id() const; ///< as the current mode compares it: 8 bits in xAPIC mode, else 32
     bool bootstrap() const { return options_.bootstrap; }
     bool addressed_by(const ApicMessage& message) const;
     void accept(const ApicMessage& message);
@@ -96,14 +96,15 @@ public:
     bool x2apic_mode() const { return apic_base_ & apic_base_extd; }
     bool software_enabled() const { return reg(SVR) & svr_enable; }
 
-    // ---- The wires ------------------------------------------------------------------------------------------
+    // ---- The wires
+    // ------------------------------------------------------------------------------------------
     InterruptLine& lint(unsigned n) { return lint_[n & 1]; }
     /// A local source (LVT_THERMAL, LVT_PERF, LVT_CMCI) has an event.
     void local_event(Register lvt);
 
     void reset() override;
-    /// As firmware leaves the bootstrap processor's: enabled, LINT0 ExtINT, LINT1 NMI (virtual wire mode). For
-    /// starts without firmware. SDM 3A 10.4.7; MultiProcessor Specification 1.4 3.6.2.2.
+    /// As firmware leaves the bootstrap processor's: enabled, LINT0 ExtINT, LINT1 NMI (virtual wire mode).
+    /// For starts without firmware. SDM 3A 10.4.7; MultiProcessor Specification 1.4 3.6.2.2.
     void enter_virtual_wire_mode();
     void visit(StateVisitor& visitor) override;
 
@@ -173,7 +174,7 @@ private:
 
     // Timer.
     TimerMode timer_mode() const { return static_cast<TimerMode>(extract(reg(LVT_TIMER), 18, 17)); }
-    u64 timer_period() const;  ///< ticks for each count
+    u64 timer_period() const; ///< ticks for each count
     u32 current_count();
     void settle_timer();
     void catch_up();
@@ -193,8 +194,8 @@ private:
 
     u64 apic_base_ = 0;
     u32 registers_[64] = {};
-    u32 errors_ = 0;             ///< detected since the last write to the ESR
-    bool ext_int_message_ = false;  ///< an ExtINT came as a message and was not yet acknowledged
+    u32 errors_ = 0;               ///< detected since the last write to the ESR
+    bool ext_int_message_ = false; ///< an ExtINT came as a message and was not yet acknowledged
     bool lint_level_[2] = {};
     bool was_pending_ = false;
     // The count: `count_` counts were left at `count_start_`; 0 is stopped.
@@ -203,4 +204,4 @@ private:
     u64 tsc_deadline_ = 0;
 };
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -22,17 +22,17 @@ enum class DeliveryMode : u8 {
 
 struct ApicMessage {
     u8 vector = 0;
-    u8 delivery_mode = 0;     ///< a DeliveryMode; 3 is reserved and goes nowhere
-    bool logical = false;     ///< destination mode
-    bool level = false;       ///< trigger mode
-    bool wide = false;        ///< `destination` has 32 bits (x2APIC ICR), not 8
+    u8 delivery_mode = 0; ///< a DeliveryMode; 3 is reserved and goes nowhere
+    bool logical = false; ///< destination mode
+    bool level = false;   ///< trigger mode
+    bool wide = false;    ///< `destination` has 32 bits (x2APIC ICR), not 8
     u32 destination = 0;
     bool broadcast() const { return destination == (wide ? 0xFFFF'FFFFu : 0xFFu); }
 };
 
 namespace msi {
 
-inline constexpr u64 address_base = 0xFEE0'0000;  ///< bits 31:20
+inline constexpr u64 address_base = 0xFEE0'0000; ///< bits 31:20
 constexpr bool is_message_address(u64 address) { return (address & ~u64{0xF'FFFF}) == address_base; }
 
 /// SDM 3A 10.11.1 "Message Address Register Format", 10.11.2 "Message Data Register Format". The redirection
@@ -53,5 +53,5 @@ constexpr u32 data_of(const ApicMessage& message) {
     return message.vector | (u32{message.delivery_mode} << 8) | (message.level ? 0xC000u : 0u);
 }
 
-}  // namespace msi
-}  // namespace exeunt
+} // namespace msi
+} // namespace exeunt

@@ -1,7 +1,9 @@
-// The APIC timer: one-shot, periodic and TSC-deadline. SDM 3A 10.5.4 "APIC Timer", 10.5.4.1 "TSC-Deadline Mode".
+// The APIC timer: one-shot, periodic and TSC-deadline. SDM 3A 10.5.4 "APIC Timer", 10.5.4.1 "TSC-Deadline
+// Mode".
 //
-// Nothing counts: `count_` counts were left at `count_start_`, and the rest is arithmetic on the present tick.
-// The clock is armed only while an expiry would interrupt; settle_timer() makes up for expiries nobody saw.
+// Nothing counts: `count_` counts were left at `count_start_`, and the rest is arithmetic on the present
+// tick. The clock is armed only while an expiry would interrupt; settle_timer() makes up for expiries nobody
+// saw.
 #include "apic/local_apic.hpp"
 
 namespace exeunt {
@@ -27,7 +29,7 @@ void LocalApic::settle_timer() {
         count_ = 0;
         return;
     }
-    const u64 cycles = 1 + (elapsed - count_) / initial;  // times the count came to 0
+    const u64 cycles = 1 + (elapsed - count_) / initial; // times the count came to 0
     count_start_ += (count_ + (cycles - 1) * initial) * timer_period();
     count_ = initial;
 }
@@ -93,7 +95,7 @@ bool LocalApic::before_deadline() const {
 
 void LocalApic::initial_count_written(u32 old, u32 value) {
     if (timer_mode() == TimerMode::tsc_deadline) {
-        reg(INITIAL_COUNT) = old;  // SDM 3A 10.5.4.1: writes are ignored
+        reg(INITIAL_COUNT) = old; // SDM 3A 10.5.4.1: writes are ignored
         return;
     }
     reg(INITIAL_COUNT) = old;
@@ -118,11 +120,12 @@ void LocalApic::lvt_timer_written(u32 old, u32 value) {
     const TimerMode before = timer_mode();
     reg(LVT_TIMER) = written;
     lvt_written(old, value);
-    if (before != timer_mode() && (before == TimerMode::tsc_deadline || timer_mode() == TimerMode::tsc_deadline)) {
+    if (before != timer_mode() &&
+        (before == TimerMode::tsc_deadline || timer_mode() == TimerMode::tsc_deadline)) {
         count_ = 0;
         tsc_deadline_ = 0;
     }
     arm_timer();
 }
 
-}  // namespace exeunt
+} // namespace exeunt

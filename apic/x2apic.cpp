@@ -11,16 +11,16 @@ bool LocalApic::set_apic_base(u64 value) {
     if (value & ~allowed) return false;
     const bool was_enabled = enabled(), was_x2apic = x2apic_mode();
     const bool enable = value & apic_base_enable, extend = value & apic_base_extd;
-    if (extend && !enable) return false;                  // invalid state
-    if (extend && !was_enabled) return false;             // disabled to x2APIC
-    if (was_x2apic && enable && !extend) return false;    // x2APIC to xAPIC
+    if (extend && !enable) return false;               // invalid state
+    if (extend && !was_enabled) return false;          // disabled to x2APIC
+    if (was_x2apic && enable && !extend) return false; // x2APIC to xAPIC
     apic_base_ = value;
     if (was_enabled && !enable) {
         // 10.4.3: prior initialization may be lost; here it is lost, as on processors without the 3-wire bus.
         reset_registers();
         reg(ID) = options_.id << 24;
     } else if (extend && !was_x2apic) {
-        reg(ICR_HIGH) = 0;  // 10.12.5.1 "x2APIC States": from xAPIC mode, all else is kept
+        reg(ICR_HIGH) = 0; // 10.12.5.1 "x2APIC States": from xAPIC mode, all else is kept
     }
     changed();
     return true;
@@ -63,7 +63,8 @@ bool LocalApic::x2apic_read(u32 index, u64& value) {
         return true;
     }
     const Row* row = find_row(offset);
-    if (!row || !exists(*row) || row->x2apic == Access::absent || row->x2apic == Access::write_only) return false;
+    if (!row || !exists(*row) || row->x2apic == Access::absent || row->x2apic == Access::write_only)
+        return false;
     value = read_register(offset);
     if (offset == ICR_LOW) value |= u64{reg(ICR_HIGH)} << 32;
     return true;
@@ -73,11 +74,13 @@ bool LocalApic::x2apic_write(u32 index, u64 value) {
     if (!x2apic_mode() || index < msr_x2apic_first || index > msr_x2apic_first + 0x3F) return false;
     const u64 offset = u64{index - msr_x2apic_first} << 4;
     const Row* row = find_row(offset);
-    if (!row || !exists(*row) || row->x2apic == Access::absent || row->x2apic == Access::read_only) return false;
+    if (!row || !exists(*row) || row->x2apic == Access::absent || row->x2apic == Access::read_only)
+        return false;
     if (offset == ICR_LOW) return x2apic_write_icr(value);
     // Bits that are read-only rather than reserved may be written: delivery status, remote IRR.
     u32 tolerated = 0;
-    if (row->offset == LVT_CMCI || (row->offset >= LVT_TIMER && row->offset <= LVT_ERROR)) tolerated = bit(12);
+    if (row->offset == LVT_CMCI || (row->offset >= LVT_TIMER && row->offset <= LVT_ERROR))
+        tolerated = bit(12);
     if (row->offset == LVT_LINT0 || row->offset == LVT_LINT1) tolerated |= lvt_remote_irr;
     const u32 mask = writable(*row);
     if (value & ~u64{mask | tolerated}) return false;
@@ -98,12 +101,16 @@ bool LocalApic::x2apic_write_icr(u64 value) {
 }
 
 // SDM 3A 10.12.10.2 "Deriving Logical x2APIC ID from the Local x2APIC ID".
-u32 LocalApic::logical_x2apic_id() const { return ((options_.id & 0xF'FFF0) << 12) | (u32{1} << (options_.id & 0xF)); }
+u32 LocalApic::logical_x2apic_id() const {
+    return ((options_.id & 0xF'FFF0) << 12) | (u32{1} << (options_.id & 0xF));
+}
 
 // SDM 3A 10.12.11 "SELF IPI Register".
 void LocalApic::self_ipi_written(u32, u32 value) {
-    if ((value & 0xFF) < 16) error(error_send_illegal_vector);
-    else accept({.vector = static_cast<u8>(value)});
+    if ((value & 0xFF) < 16)
+        error(error_send_illegal_vector);
+    else
+        accept({.vector = static_cast<u8>(value)});
 }
 
-}  // namespace exeunt
+} // namespace exeunt

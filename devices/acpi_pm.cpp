@@ -11,12 +11,16 @@ namespace {
 constexpr u32 block_bytes = 0x80;
 constexpr u32 pm1_control = 0x04, pm_timer = 0x08;
 
-}  // namespace
+} // namespace
 
 AcpiPm::AcpiPm(Clock& clock, InterruptLine& sci, std::function<void()> power_off,
                std::function<void()> reset_machine, const AcpiPmOptions& options)
-    : clock_(clock), sci_(sci), power_off_(std::move(power_off)), reset_machine_(std::move(reset_machine)),
-      options_(options), timer_(clock.add("acpi_pm", [this] { update(); })) {
+    : clock_(clock),
+      sci_(sci),
+      power_off_(std::move(power_off)),
+      reset_machine_(std::move(reset_machine)),
+      options_(options),
+      timer_(clock.add("acpi_pm", [this] { update(); })) {
     reset();
 }
 
@@ -58,7 +62,8 @@ void AcpiPm::update() {
     clock_.arm(timer_, next);
 }
 
-// ---- Ports ----------------------------------------------------------------------------------------------------
+// ---- Ports
+// ----------------------------------------------------------------------------------------------------
 
 u8 AcpiPm::read_byte(u16 port) {
     if (port == smi_command) return smi_command_;
@@ -66,7 +71,9 @@ u8 AcpiPm::read_byte(u16 port) {
     if (port == reset_control) return reset_control_;
     const u32 offset = port - u32{base};
     if (port < base || offset >= block_bytes) return 0xFF;
-    const auto byte = [offset](u64 value, u32 first) { return static_cast<u8>(value >> (8 * (offset - first))); };
+    const auto byte = [offset](u64 value, u32 first) {
+        return static_cast<u8>(value >> (8 * (offset - first)));
+    };
     if (offset < 0x02) return byte(status(), 0x00);
     if (offset < 0x04) return byte(enable_, 0x02);
     if (offset >= pm1_control && offset < pm1_control + 2) return byte(control_, pm1_control);
@@ -121,13 +128,15 @@ void AcpiPm::write_block(u32 offset, unsigned size, u64 value) {
 }
 
 void AcpiPm::write_register(const RegisterRow& row, u64 value, u64 mask) {
-    const auto apply = [&](u64 old) { return row.written(old, (old & row.writable & ~mask) | (value & mask)); };
+    const auto apply = [&](u64 old) {
+        return row.written(old, (old & row.writable & ~mask) | (value & mask));
+    };
     switch (row.offset) {
-        case 0x00: status_ = static_cast<u16>(apply(status())); break;
-        case 0x02: enable_ = static_cast<u16>(apply(enable_)); break;
-        case 0x20: gpe0_status_ = apply(gpe0_status_); break;
-        case 0x28: gpe0_enable_ = apply(gpe0_enable_); break;
-        default: break;
+    case 0x00: status_ = static_cast<u16>(apply(status())); break;
+    case 0x02: enable_ = static_cast<u16>(apply(enable_)); break;
+    case 0x20: gpe0_status_ = apply(gpe0_status_); break;
+    case 0x28: gpe0_enable_ = apply(gpe0_enable_); break;
+    default: break;
     }
 }
 
@@ -156,4 +165,4 @@ void AcpiPm::visit(StateVisitor& visitor) {
     visitor.value("seen_half_periods", seen_half_periods_);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

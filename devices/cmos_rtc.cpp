@@ -20,14 +20,19 @@ constexpr u8 days_of_month(u32 year, unsigned month) {
     return month == 2 && leap(year) ? 29 : days[month - 1];
 }
 
-}  // namespace
+} // namespace
 
 CmosRtc::CmosRtc(Clock& clock, InterruptLine& irq, u64 start_seconds)
-    : clock_(clock), irq_(irq), timer_(clock.add("cmos_rtc", [this] {
-          collect();
-          update();
-      })),
-      start_seconds_(start_seconds), base_seconds_(start_seconds), base_tick_(clock.now()) {
+    : clock_(clock),
+      irq_(irq),
+      timer_(clock.add("cmos_rtc",
+                       [this] {
+                           collect();
+                           update();
+                       })),
+      start_seconds_(start_seconds),
+      base_seconds_(start_seconds),
+      base_tick_(clock.now()) {
     seen_seconds_ = start_seconds_;
     set_memory_size(0, 0);
     reset();
@@ -70,7 +75,8 @@ void CmosRtc::set_memory_size(u64 low_bytes, u64 high_bytes) {
     ram_[0x2F] = static_cast<u8>(sum);
 }
 
-// ---- Calendar -------------------------------------------------------------------------------------------------
+// ---- Calendar
+// -------------------------------------------------------------------------------------------------
 
 CmosRtc::DateTime CmosRtc::date_of(u64 seconds) {
     DateTime date;
@@ -112,7 +118,9 @@ u8 CmosRtc::encode(unsigned value) const {
     return static_cast<u8>((value / 10 % 10) << 4 | value % 10);
 }
 
-unsigned CmosRtc::decode(u8 value) const { return b_ & b_binary ? value : (value >> 4) * 10u + (value & 15u); }
+unsigned CmosRtc::decode(u8 value) const {
+    return b_ & b_binary ? value : (value >> 4) * 10u + (value & 15u);
+}
 
 u8 CmosRtc::encode_hour(unsigned hour) const {
     if (b_ & b_24h) return encode(hour);
@@ -158,7 +166,8 @@ void CmosRtc::thaw(bool divider_released) {
     base_tick_ = clock_.now() - phase;
 }
 
-// ---- Interrupts -----------------------------------------------------------------------------------------------
+// ---- Interrupts
+// -----------------------------------------------------------------------------------------------
 
 /// The periodic rate is 32768 Hz >> shift; 0 is off.
 unsigned CmosRtc::periodic_shift() const {
@@ -212,50 +221,53 @@ void CmosRtc::update() {
     if (!requested) {
         const auto tick_of = [this](u64 s) { return base_tick_ + (s - base_seconds_) * ticks_per_second; };
         if (const unsigned shift = periodic_shift(); (b_ & b_pie) && shift != 0 && !divider_held())
-            next = static_cast<Tick>(((u128{seen_periods_ + 1} << shift) * ticks_per_second + 32'767) / 32'768);
+            next =
+                static_cast<Tick>(((u128{seen_periods_ + 1} << shift) * ticks_per_second + 32'767) / 32'768);
         if ((b_ & b_uie) && !frozen()) next = std::min(next, tick_of(seen_seconds_ + 1));
         if ((b_ & b_aie) && !frozen())
-            if (const u64 alarm = next_alarm(seen_seconds_); alarm != never) next = std::min(next, tick_of(alarm));
+            if (const u64 alarm = next_alarm(seen_seconds_); alarm != never)
+                next = std::min(next, tick_of(alarm));
     }
     clock_.arm(timer_, next);
 }
 
-// ---- Registers ------------------------------------------------------------------------------------------------
+// ---- Registers
+// ------------------------------------------------------------------------------------------------
 
 u8 CmosRtc::read_register(u8 index) {
     if (is_time(index) && !frozen()) store_date(date_of(seconds()));
     switch (index) {
-        case reg_a: return static_cast<u8>(a_ | (update_in_progress() ? 0x80u : 0u));
-        case reg_b: return b_;
-        case reg_c: {
-            collect();
-            update();
-            const u8 value = c_;
-            c_ = 0;
-            update();
-            return value;
-        }
-        case reg_d: return d_valid;
-        default: return ram_[index];
+    case reg_a: return static_cast<u8>(a_ | (update_in_progress() ? 0x80u : 0u));
+    case reg_b: return b_;
+    case reg_c: {
+        collect();
+        update();
+        const u8 value = c_;
+        c_ = 0;
+        update();
+        return value;
+    }
+    case reg_d: return d_valid;
+    default: return ram_[index];
     }
 }
 
 void CmosRtc::write_register(u8 index, u8 value) {
     collect();
     switch (index) {
-        case reg_a: write_a(value); break;
-        case reg_b: write_b(value); break;
-        case reg_c:
-        case reg_d: return;
-        default:
-            if (is_time(index) && !frozen()) {
-                store_date(date_of(seconds()));
-                ram_[index] = value;
-                thaw(false);
-            } else {
-                ram_[index] = value;
-            }
-            break;
+    case reg_a: write_a(value); break;
+    case reg_b: write_b(value); break;
+    case reg_c:
+    case reg_d: return;
+    default:
+        if (is_time(index) && !frozen()) {
+            store_date(date_of(seconds()));
+            ram_[index] = value;
+            thaw(false);
+        } else {
+            ram_[index] = value;
+        }
+        break;
     }
     update();
 }
@@ -266,8 +278,10 @@ void CmosRtc::write_a(u8 value) {
     const u64 now_seconds = seconds();
     a_ = value & 0x7F;
     if (!was_frozen && frozen()) base_seconds_ = now_seconds;
-    if (was_frozen && !frozen()) thaw(was_held);
-    else if (was_held && !divider_held()) base_tick_ = clock_.now() - divider_release;
+    if (was_frozen && !frozen())
+        thaw(was_held);
+    else if (was_held && !divider_held())
+        base_tick_ = clock_.now() - divider_release;
     seen_periods_ = periods();
 }
 
@@ -308,4 +322,4 @@ void CmosRtc::visit(StateVisitor& visitor) {
     visitor.value("seen_periods", seen_periods_);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

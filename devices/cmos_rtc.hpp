@@ -38,11 +38,24 @@ private:
     struct DateTime {
         u32 year = 1970;
         u8 month = 1, day = 1, hour = 0, minute = 0, second = 0;
-        u8 weekday = 4;  ///< 0 is Sunday
+        u8 weekday = 4; ///< 0 is Sunday
     };
     enum : u8 {
-        reg_seconds = 0, reg_seconds_alarm, reg_minutes, reg_minutes_alarm, reg_hours, reg_hours_alarm,
-        reg_weekday, reg_day, reg_month, reg_year, reg_a, reg_b, reg_c, reg_d, reg_century = 0x32,
+        reg_seconds = 0,
+        reg_seconds_alarm,
+        reg_minutes,
+        reg_minutes_alarm,
+        reg_hours,
+        reg_hours_alarm,
+        reg_weekday,
+        reg_day,
+        reg_month,
+        reg_year,
+        reg_a,
+        reg_b,
+        reg_c,
+        reg_d,
+        reg_century = 0x32,
     };
     enum : u8 { b_24h = 2, b_binary = 4, b_uie = 0x10, b_aie = 0x20, b_pie = 0x40, b_set = 0x80 };
     enum : u8 { c_uf = 0x10, c_af = 0x20, c_pf = 0x40, c_irqf = 0x80 };
@@ -78,9 +91,10 @@ private:
 
     u8 index_ = 0;
     bool nmi_masked_ = false;
-    u8 ram_[128] = {};  ///< alarm bytes too; time bytes only while the calendar stands
+    u8 ram_[128] = {}; ///< alarm bytes too; time bytes only while the calendar stands
     u8 a_ = 0x26, b_ = 0x02, c_ = 0;
-    /// The calendar showed `base_seconds_` at tick `base_tick_` (modulo 2^64); while it stands, `ram_` has it.
+    /// The calendar showed `base_seconds_` at tick `base_tick_` (modulo 2^64); while it stands, `ram_` has
+    /// it.
     u64 base_seconds_ = 0;
     Tick base_tick_ = 0;
     /// Updates and periodic cycles up to here are in `c_`.
@@ -88,4 +102,4 @@ private:
     u64 seen_periods_ = 0;
 };
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -24,4 +24,4 @@ private:
     std::function<void(u32)> exit_;
 };
 
-}  // namespace exeunt
+} // namespace exeunt

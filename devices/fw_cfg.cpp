@@ -32,7 +32,7 @@ constexpr u32 swapped(u32 value) {
     return value >> 24 | (value >> 8 & 0xFF00) | (value << 8 & 0xFF'0000) | value << 24;
 }
 
-}  // namespace
+} // namespace
 
 FwCfg::FwCfg(DmaMemory& memory, const FwCfgOptions& options) : memory_(memory) {
     add_item(signature, {'Q', 'E', 'M', 'U'});
@@ -132,7 +132,7 @@ void FwCfg::dma(u64 address) {
             position_ += data;
         }
     } else if (control & control_write) {
-        result = control_error;  // no item is writable
+        result = control_error; // no item is writable
     } else if (control & control_skip) {
         position_ += std::min(left, length);
     }
@@ -152,4 +152,4 @@ void FwCfg::visit(StateVisitor& visitor) {
     visitor.value("dma_high", dma_high_);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

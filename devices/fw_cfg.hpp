@@ -17,19 +17,38 @@ namespace exeunt {
 
 struct FwCfgOptions {
     u64 ram_bytes = 0;
-    u16 cpus = 1;      ///< selector 05H
-    u16 max_cpus = 1;  ///< selector 0FH
+    u16 cpus = 1;     ///< selector 05H
+    u16 max_cpus = 1; ///< selector 0FH
 };
 
 class FwCfg final : public PortDevice, public Device {
 public:
     static constexpr u16 selector_port = 0x510, data_port = 0x511, dma_port = 0x514;
     enum Selector : u16 {
-        signature = 0x00, id = 0x01, uuid = 0x02, ram_size = 0x03, nographic = 0x04, nb_cpus = 0x05,
-        kernel_addr = 0x07, kernel_size = 0x08, initrd_addr = 0x0A, initrd_size = 0x0B, boot_device = 0x0C,
-        boot_menu = 0x0E, max_cpus = 0x0F, kernel_entry = 0x10, kernel_data = 0x11, initrd_data = 0x12,
-        cmdline_addr = 0x13, cmdline_size = 0x14, cmdline_data = 0x15, setup_addr = 0x16, setup_size = 0x17,
-        setup_data = 0x18, file_dir = 0x19, file_first = 0x20,
+        signature = 0x00,
+        id = 0x01,
+        uuid = 0x02,
+        ram_size = 0x03,
+        nographic = 0x04,
+        nb_cpus = 0x05,
+        kernel_addr = 0x07,
+        kernel_size = 0x08,
+        initrd_addr = 0x0A,
+        initrd_size = 0x0B,
+        boot_device = 0x0C,
+        boot_menu = 0x0E,
+        max_cpus = 0x0F,
+        kernel_entry = 0x10,
+        kernel_data = 0x11,
+        initrd_data = 0x12,
+        cmdline_addr = 0x13,
+        cmdline_size = 0x14,
+        cmdline_data = 0x15,
+        setup_addr = 0x16,
+        setup_size = 0x17,
+        setup_data = 0x18,
+        file_dir = 0x19,
+        file_first = 0x20,
     };
 
     FwCfg(DmaMemory& memory, const FwCfgOptions& options);
@@ -55,7 +74,7 @@ private:
     void dma(u64 address);
 
     DmaMemory& memory_;
-    std::map<u16, std::vector<u8>> items_;  ///< configuration, not state
+    std::map<u16, std::vector<u8>> items_; ///< configuration, not state
     struct File {
         std::string name;
         u16 selector;
@@ -64,7 +83,7 @@ private:
     std::vector<File> files_;
     u16 selector_ = 0;
     u64 position_ = 0;
-    u32 dma_high_ = 0;  ///< first half of the DMA address, as written
+    u32 dma_high_ = 0; ///< first half of the DMA address, as written
 };
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -7,9 +7,10 @@ namespace {
 constexpr u64 gen_conf = 0x010, gintr_sta = 0x020, main_cnt = 0x0F0, first_timer = 0x100, timer_stride = 0x20;
 constexpr u64 tn_conf = 0x00, tn_comp = 0x08;
 
-}  // namespace
+} // namespace
 
-Hpet::Hpet(Clock& clock, const std::array<InterruptLine*, 32>& routes, InterruptLine& irq0, InterruptLine& irq8)
+Hpet::Hpet(Clock& clock, const std::array<InterruptLine*, 32>& routes, InterruptLine& irq0,
+           InterruptLine& irq8)
     : clock_(clock), routes_(routes), legacy_line_{&irq0, &irq8} {
     for (unsigned n = 0; n < 2; ++n) {
         gate_[n].output = legacy_line_[n];
@@ -64,7 +65,8 @@ void Hpet::refresh(unsigned n) {
     drive(n, (config & conf_level) && (config & conf_enable) && test_bit(status_, n));
 }
 
-// ---- Comparators ------------------------------------------------------------------------------------------------
+// ---- Comparators
+// ------------------------------------------------------------------------------------------------
 
 u64 Hpet::width_mask(const Comparator& comparator) {
     return comparator.config & conf_32bit ? 0xFFFF'FFFF : ~u64{0};
@@ -80,7 +82,7 @@ void Hpet::arm(unsigned n, bool after_match) {
         if (mask == ~u64{0}) return;
         left = mask + 1;
     }
-    if (left > bit(56)) return;  // centuries away
+    if (left > bit(56)) return; // centuries away
     const u64 counted = (clock_.now() - counter_start_) / ticks_per_count;
     clock_.arm(timer_[n], counter_start_ + (counted + left) * ticks_per_count);
 }
@@ -89,7 +91,8 @@ void Hpet::expired(unsigned n) {
     Comparator& comparator = comparator_[n];
     if (comparator.config & conf_level) status_ |= bit(n);
     if (comparator.config & conf_enable) {
-        // An edge-triggered line stays up, so that an 8259 still finds it at INTA, and falls before the next edge.
+        // An edge-triggered line stays up, so that an 8259 still finds it at INTA, and falls before the next
+        // edge.
         if (!(comparator.config & conf_level)) drive(n, false);
         drive(n, true);
     }
@@ -153,50 +156,52 @@ void Hpet::write_comparator(unsigned n, u64 value) {
     arm(n, false);
 }
 
-// ---- Registers --------------------------------------------------------------------------------------------------
+// ---- Registers
+// --------------------------------------------------------------------------------------------------
 
 u64 Hpet::read_register(u64 offset) const {
     switch (offset) {
-        case 0: return capabilities;
-        case gen_conf: return config_;
-        case gintr_sta: return status_;
-        case main_cnt: return counter();
-        default: break;
+    case 0: return capabilities;
+    case gen_conf: return config_;
+    case gintr_sta: return status_;
+    case main_cnt: return counter();
+    default: break;
     }
     const u64 n = (offset - first_timer) / timer_stride;
     if (offset < first_timer || n >= comparators) return 0;
     const Comparator& comparator = comparator_[n];
     switch ((offset - first_timer) % timer_stride) {
-        case tn_conf:
-            return (comparator.config & conf_writable) | conf_periodic_capable | conf_64bit_capable |
-                   (u64{route_capability()} << 32);
-        case tn_comp: return comparator.compare;
-        default: return 0;
+    case tn_conf:
+        return (comparator.config & conf_writable) | conf_periodic_capable | conf_64bit_capable |
+               (u64{route_capability()} << 32);
+    case tn_comp: return comparator.compare;
+    default: return 0;
     }
 }
 
 void Hpet::write_register(u64 offset, u64 value, u64 written_mask) {
     const auto merged = [&](u64 old) { return (old & ~written_mask) | (value & written_mask); };
     switch (offset) {
-        case gen_conf: write_config(merged(config_)); return;
-        case gintr_sta:
-            status_ &= ~(value & written_mask);
-            for (unsigned n = 0; n < comparators; ++n)
-                if (comparator_[n].config & conf_level) refresh(n);
-            return;
-        case main_cnt: write_counter(merged(counter())); return;
-        default: break;
+    case gen_conf: write_config(merged(config_)); return;
+    case gintr_sta:
+        status_ &= ~(value & written_mask);
+        for (unsigned n = 0; n < comparators; ++n)
+            if (comparator_[n].config & conf_level) refresh(n);
+        return;
+    case main_cnt: write_counter(merged(counter())); return;
+    default: break;
     }
     const u64 n = (offset - first_timer) / timer_stride;
     if (offset < first_timer || n >= comparators) return;
     const Comparator& comparator = comparator_[n];
     const bool period_only = (comparator.config & conf_periodic) && !(comparator.config & conf_set_value);
     switch ((offset - first_timer) % timer_stride) {
-        case tn_conf: write_comparator_config(static_cast<unsigned>(n), merged(comparator.config)); return;
-        case tn_comp:
-            write_comparator(static_cast<unsigned>(n), merged(period_only ? comparator.period : comparator.compare));
-            return;
-        default: return;
+    case tn_conf: write_comparator_config(static_cast<unsigned>(n), merged(comparator.config)); return;
+    case tn_comp:
+        write_comparator(static_cast<unsigned>(n),
+                         merged(period_only ? comparator.period : comparator.compare));
+        return;
+    default: return;
     }
 }
 
@@ -226,4 +231,4 @@ void Hpet::visit(StateVisitor& visitor) {
     }
 }
 
-}  // namespace exeunt
+} // namespace exeunt

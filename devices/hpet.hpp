@@ -1,9 +1,9 @@
 // High precision event timer: 64-bit counter at 10 MHz, three comparators, periodic mode, legacy replacement.
 // IA-PC HPET Specification 1.0a.
 //
-// Wiring: map 1 KByte at Hpet::default_base. `routes[n]` is an input of GSI n, null where a comparator can not
-// be routed (the capability is what is not null). `irq0` and `irq8` are ISA interrupts 0 and 8: connect the PIT
-// to pit_input() and the RTC to rtc_input(), which reach them unless legacy replacement is on.
+// Wiring: map 1 KByte at Hpet::default_base. `routes[n]` is an input of GSI n, null where a comparator can
+// not be routed (the capability is what is not null). `irq0` and `irq8` are ISA interrupts 0 and 8: connect
+// the PIT to pit_input() and the RTC to rtc_input(), which reach them unless legacy replacement is on.
 // Not modelled: FSB delivery (not offered).
 #pragma once
 
@@ -35,7 +35,8 @@ public:
         RegisterRow{0x148, "TIM2_COMP", 8, ~u64{0}, ~u64{0}},
     };
 
-    Hpet(Clock& clock, const std::array<InterruptLine*, 32>& routes, InterruptLine& irq0, InterruptLine& irq8);
+    Hpet(Clock& clock, const std::array<InterruptLine*, 32>& routes, InterruptLine& irq0,
+         InterruptLine& irq8);
     Hpet(const Hpet&) = delete;
     Hpet& operator=(const Hpet&) = delete;
 
@@ -57,10 +58,10 @@ private:
         const Hpet* hpet = nullptr;
     };
     struct Comparator {
-        u64 config = 0;      ///< writable bits of TIMn_CONF_CAP
+        u64 config = 0; ///< writable bits of TIMn_CONF_CAP
         u64 compare = ~u64{0};
-        u64 period = 0;      ///< last value written, periodic mode
-        bool level = false;  ///< the line as driven
+        u64 period = 0;     ///< last value written, periodic mode
+        bool level = false; ///< the line as driven
     };
     static constexpr u64 conf_level = bit(1), conf_enable = bit(2), conf_periodic = bit(3),
                          conf_periodic_capable = bit(4), conf_64bit_capable = bit(5), conf_set_value = bit(6),
@@ -93,9 +94,9 @@ private:
     Clock::TimerId timer_[comparators];
 
     u64 config_ = 0, status_ = 0;
-    u64 counter_base_ = 0;      ///< the counter at `counter_start_`, or now when it stands
+    u64 counter_base_ = 0; ///< the counter at `counter_start_`, or now when it stands
     Tick counter_start_ = 0;
     Comparator comparator_[comparators];
 };
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,7 +1,7 @@
 // How interrupt lines are joined: one source to several inputs, several sources to one input.
 //
-// Wiring: an ISA interrupt n is a SplitLine to pin n of the 8259 pair and pin n of the I/O APIC (0 goes to pin
-// 2); where devices share an input, each gets its own SharedLine::input().
+// Wiring: an ISA interrupt n is a SplitLine to pin n of the 8259 pair and pin n of the I/O APIC (0 goes to
+// pin 2); where devices share an input, each gets its own SharedLine::input().
 #pragma once
 
 #include "base/bus.hpp"
@@ -69,4 +69,4 @@ public:
     void set(bool) override {}
 };
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -11,7 +11,7 @@ namespace {
 constexpr u16 flush_port = 0xE4;
 constexpr bool is_latch(u16 port) { return (port & ~0x0B) == 0xE0; }
 
-}  // namespace
+} // namespace
 
 PcTestdev::PcTestdev(const std::array<InterruptLine*, 24>& lines, std::function<void(u64)> flush)
     : lines_(lines), flush_(std::move(flush)), memory_(mmio_bytes) {}
@@ -56,4 +56,4 @@ void PcTestdev::visit(StateVisitor& visitor) {
     visitor.bytes("memory", memory_);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,8 +1,8 @@
 // The test device of kvm-unit-tests: an I/O latch, a flush port, interrupt lines that software drives, and
 // memory that is answered as a device. QEMU hw/misc "pc-testdev".
 //
-// Wiring: ports E0H-E3H and E8H-EBH (the same latch of 4 bytes), E4H (flush: calls `flush`), 2000H-2017H (port
-// 2000H + n sets `lines[n]`, null where there is none, to the value written), and 64 KBytes of MMIO at
+// Wiring: ports E0H-E3H and E8H-EBH (the same latch of 4 bytes), E4H (flush: calls `flush`), 2000H-2017H
+// (port 2000H + n sets `lines[n]`, null where there is none, to the value written), and 64 KBytes of MMIO at
 // PcTestdev::mmio_base. `flush` is told a physical page whose translations are to be forgotten.
 #pragma once
 
@@ -37,4 +37,4 @@ private:
     std::vector<u8> memory_;
 };
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -12,7 +12,7 @@ constexpr u8 capability_msi = 0x05, capability_msix = 0x11;
 constexpr unsigned status_byte = 0x06, capabilities_pointer = 0x34, first_bar = 0x10;
 constexpr u8 status_interrupt = 0x08, status_capabilities = 0x10;
 
-}  // namespace
+} // namespace
 
 PciDevice::PciDevice(const PciIdentity& identity) {
     add_register({0x00, "vendor ID", 2, identity.vendor, 0});
@@ -31,7 +31,8 @@ void PciDevice::connect(InterruptLine& intx, MessageSink& messages) {
     messages_ = &messages;
 }
 
-// ---- Declarations -----------------------------------------------------------------------------------------------
+// ---- Declarations
+// -----------------------------------------------------------------------------------------------
 
 void PciDevice::add_register(const RegisterRow& row) {
     ENSURE(row.offset + row.bytes <= config_bytes);
@@ -47,14 +48,14 @@ void PciDevice::add_bar(unsigned bar, BarKind kind, u64 bytes) {
     bar_[bar] = {kind, bytes};
     const u32 offset = first_bar + 4 * bar;
     switch (kind) {
-        case BarKind::io: add_register({offset, "BAR", 4, 1, ~(bytes - 1) & 0xFFFF'FFFC}); break;
-        case BarKind::memory32: add_register({offset, "BAR", 4, 0, ~(bytes - 1) & 0xFFFF'FFF0}); break;
-        case BarKind::memory64:
-            ENSURE(bar + 1 < bars);
-            bar_[bar + 1] = {BarKind::upper, 0};
-            add_register({offset, "BAR", 8, 4, ~(bytes - 1) & ~u64{0xF}});
-            break;
-        default: break;
+    case BarKind::io: add_register({offset, "BAR", 4, 1, ~(bytes - 1) & 0xFFFF'FFFC}); break;
+    case BarKind::memory32: add_register({offset, "BAR", 4, 0, ~(bytes - 1) & 0xFFFF'FFF0}); break;
+    case BarKind::memory64:
+        ENSURE(bar + 1 < bars);
+        bar_[bar + 1] = {BarKind::upper, 0};
+        add_register({offset, "BAR", 8, 4, ~(bytes - 1) & ~u64{0xF}});
+        break;
+    default: break;
     }
 }
 
@@ -91,7 +92,8 @@ void PciDevice::add_msix(unsigned vectors, unsigned bar, u32 table_offset, u32 p
     msix_pending_offset_ = pending_offset;
 }
 
-// ---- Configuration space ------------------------------------------------------------------------------------------
+// ---- Configuration space
+// ------------------------------------------------------------------------------------------
 
 u32 PciDevice::get(unsigned offset, unsigned bytes) const {
     u32 value = 0;
@@ -100,7 +102,8 @@ u32 PciDevice::get(unsigned offset, unsigned bytes) const {
 }
 
 void PciDevice::put(unsigned offset, unsigned bytes, u32 value) {
-    for (unsigned i = 0; i < bytes; ++i) config_[(offset + i) % config_bytes] = static_cast<u8>(value >> (8 * i));
+    for (unsigned i = 0; i < bytes; ++i)
+        config_[(offset + i) % config_bytes] = static_cast<u8>(value >> (8 * i));
 }
 
 u32 PciDevice::config_read(unsigned offset, unsigned size) {
@@ -114,7 +117,8 @@ void PciDevice::config_write(unsigned offset, unsigned size, u32 value) {
     for (unsigned i = 0; i < size; ++i) {
         const unsigned at = offset + i;
         const u8 byte = static_cast<u8>(value >> (8 * i));
-        config_[at] = static_cast<u8>(((config_[at] & ~writable_[at]) | (byte & writable_[at])) & ~(byte & clears_[at]));
+        config_[at] = static_cast<u8>(((config_[at] & ~writable_[at]) | (byte & writable_[at])) &
+                                      ~(byte & clears_[at]));
     }
     update_intx();
     if (msix_) send_pending();
@@ -126,15 +130,16 @@ void PciDevice::bar_write(unsigned, u64, unsigned, u64) {}
 void PciDevice::config_reading(unsigned, unsigned) {}
 void PciDevice::config_written(unsigned, unsigned) {}
 
-// ---- Base address registers ---------------------------------------------------------------------------------------
+// ---- Base address registers
+// ---------------------------------------------------------------------------------------
 
 u64 PciDevice::bar_address(unsigned bar) const {
     const u64 low = get(first_bar + 4 * bar, 4);
     switch (bar_[bar].kind) {
-        case BarKind::io: return low & ~u64{3};
-        case BarKind::memory32: return low & ~u64{0xF};
-        case BarKind::memory64: return (low & ~u64{0xF}) | u64{get(first_bar + 4 * bar + 4, 4)} << 32;
-        default: return 0;
+    case BarKind::io: return low & ~u64{3};
+    case BarKind::memory32: return low & ~u64{0xF};
+    case BarKind::memory64: return (low & ~u64{0xF}) | u64{get(first_bar + 4 * bar + 4, 4)} << 32;
+    default: return 0;
     }
 }
 
@@ -142,7 +147,8 @@ bool PciDevice::decodes(bool io, u64 address, Hit& hit) const {
     if (!(command() & (io ? command_io : command_memory))) return false;
     for (unsigned n = 0; n < bars; ++n) {
         const Bar& bar = bar_[n];
-        if (bar.kind == BarKind::none || bar.kind == BarKind::upper || (bar.kind == BarKind::io) != io) continue;
+        if (bar.kind == BarKind::none || bar.kind == BarKind::upper || (bar.kind == BarKind::io) != io)
+            continue;
         const u64 offset = address - bar_address(n);
         if (offset >= bar.bytes) continue;
         hit = {n, offset};
@@ -172,7 +178,8 @@ void PciDevice::region_write(const Hit& hit, unsigned size, u64 value) {
     bar_write(hit.bar, hit.offset, size, value);
 }
 
-// ---- Interrupts ---------------------------------------------------------------------------------------------------
+// ---- Interrupts
+// ---------------------------------------------------------------------------------------------------
 
 void PciDevice::set_intx(bool level) {
     intx_ = level;
@@ -180,7 +187,8 @@ void PciDevice::set_intx(bool level) {
 }
 
 void PciDevice::update_intx() {
-    config_[status_byte] = static_cast<u8>((config_[status_byte] & ~status_interrupt) | (intx_ ? status_interrupt : 0));
+    config_[status_byte] =
+        static_cast<u8>((config_[status_byte] & ~status_interrupt) | (intx_ ? status_interrupt : 0));
     if (intx_line_) intx_line_->set(intx_ && !(command() & command_intx_disable));
 }
 
@@ -195,8 +203,10 @@ void PciDevice::send_msi() {
 void PciDevice::send_msix(unsigned n) {
     if (!msix_enabled() || n >= msix_vectors_) return;
     const bool masked = (get(msix_ + 2u, 2) & 0x4000) || (msix_entry_[n][3] & 1);
-    if (masked) msix_pending_ |= bit(n);
-    else fire(n);
+    if (masked)
+        msix_pending_ |= bit(n);
+    else
+        fire(n);
 }
 
 void PciDevice::fire(unsigned n) {
@@ -231,7 +241,8 @@ void PciDevice::msix_write(u32 offset, unsigned size, u64 value) {
     send_pending();
 }
 
-// ---- State --------------------------------------------------------------------------------------------------------
+// ---- State
+// --------------------------------------------------------------------------------------------------------
 
 void PciDevice::reset() {
     config_ = reset_;
@@ -252,4 +263,4 @@ void PciDevice::visit(StateVisitor& visitor) {
     device_visit(visitor);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -17,7 +17,7 @@ namespace exeunt {
 
 struct PciIdentity {
     u16 vendor = 0xFFFF, device = 0xFFFF;
-    u32 class_code = 0;  ///< class, subclass, programming interface
+    u32 class_code = 0; ///< class, subclass, programming interface
     u8 revision = 0;
     u16 subsystem_vendor = 0, subsystem = 0;
 };
@@ -70,8 +70,8 @@ protected:
 
     /// Declares a register: reset value and which bits software can change.
     void add_register(const RegisterRow& row);
-    void add_bar(unsigned bar, BarKind kind, u64 bytes);  ///< bytes: a power of two
-    void set_interrupt_pin(u8 pin);                       ///< 1 is INTA
+    void add_bar(unsigned bar, BarKind kind, u64 bytes); ///< bytes: a power of two
+    void set_interrupt_pin(u8 pin);                      ///< 1 is INTA
     /// Appends a capability of `bytes` bytes (ID and pointer included) and returns its offset.
     u8 add_capability(u8 id, unsigned bytes);
     /// Vendor-specific structures and the like: the bytes of a capability after ID and pointer.
@@ -117,4 +117,4 @@ private:
     MessageSink* messages_ = nullptr;
 };
 
-}  // namespace exeunt
+} // namespace exeunt

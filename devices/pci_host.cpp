@@ -16,7 +16,7 @@ constexpr u16 routable = 0xDEF8;
 
 constexpr unsigned pirq_register(unsigned pirq) { return pirq < 4 ? pirq_a + pirq : pirq_e + pirq - 4; }
 
-}  // namespace
+} // namespace
 
 /// 82P35 memory controller hub, function 0.
 class PciHost::HostBridge final : public PciDevice {
@@ -32,7 +32,8 @@ public:
 class PciHost::LpcBridge final : public PciDevice {
 public:
     explicit LpcBridge(PciHost& host)
-        : PciDevice({.vendor = 0x8086, .device = 0x2918, .class_code = 0x06'01'00, .revision = 2}), host_(host) {
+        : PciDevice({.vendor = 0x8086, .device = 0x2918, .class_code = 0x06'01'00, .revision = 2}),
+          host_(host) {
         add_register({0x0E, "header type", 1, 0x80, 0});
         add_register({0x40, "PMBASE", 4, 0x601, 0});
         add_register({0x44, "ACPI_CNTL", 1, 0x80, 0});
@@ -54,7 +55,10 @@ private:
 
 PciHost::PciHost(MessageSink& messages, const std::array<InterruptLine*, 8>& gsi,
                  const std::array<InterruptLine*, 16>& isa)
-    : messages_(messages), gsi_(gsi), isa_(isa), host_bridge_(std::make_unique<HostBridge>()),
+    : messages_(messages),
+      gsi_(gsi),
+      isa_(isa),
+      host_bridge_(std::make_unique<HostBridge>()),
       lpc_bridge_(std::make_unique<LpcBridge>(*this)) {
     attach(*host_bridge_, 0);
     attach(*lpc_bridge_, lpc_device);
@@ -77,7 +81,8 @@ PciDevice* PciHost::device(unsigned number, unsigned function) const {
     return function_[(number & 31) << 3 | (function & 7)];
 }
 
-// ---- Interrupts -----------------------------------------------------------------------------------------------
+// ---- Interrupts
+// -----------------------------------------------------------------------------------------------
 
 void PciHost::Intx::set(bool value) {
     if (value == level) return;
@@ -100,7 +105,8 @@ void PciHost::route() {
 
 // What firmware does: PIRQs to interrupts 10 and 11 in turn, addresses to BARs in the order of the devices.
 void PciHost::assign_resources() {
-    for (unsigned pirq = 0; pirq < 8; ++pirq) lpc_bridge_->config_write(pirq_register(pirq), 1, 10 + pirq % 2);
+    for (unsigned pirq = 0; pirq < 8; ++pirq)
+        lpc_bridge_->config_write(pirq_register(pirq), 1, 10 + pirq % 2);
     u64 memory = memory_base, io = io_base;
     for (unsigned devfn = 0; devfn < function_.size(); ++devfn) {
         PciDevice* device = function_[devfn];
@@ -123,7 +129,8 @@ void PciHost::assign_resources() {
     }
 }
 
-// ---- Configuration space ----------------------------------------------------------------------------------------
+// ---- Configuration space
+// ----------------------------------------------------------------------------------------
 
 u32 PciHost::config_read(unsigned devfn, unsigned offset, unsigned size) {
     PciDevice* device = function_[devfn & 0xFF];
@@ -152,8 +159,8 @@ void PciHost::port_write(u16 port, unsigned size, u32 value) {
     config_write(extract(address_, 15, 8) & 0xFF, (address_ & 0xFC) + byte, size, value);
 }
 
-// PCI Express 7.2.2 "PCI Express Enhanced Configuration Access Mechanism (ECAM)"; the length field of PCIEXBAR is
-// 256, 128 or 64 buses.
+// PCI Express 7.2.2 "PCI Express Enhanced Configuration Access Mechanism (ECAM)"; the length field of
+// PCIEXBAR is 256, 128 or 64 buses.
 bool PciHost::ecam(u64 physical, EcamAddress& address) const {
     const u64 value = host_bridge_->ecam_register();
     const u64 length = extract(value, 2, 1);
@@ -165,7 +172,8 @@ bool PciHost::ecam(u64 physical, EcamAddress& address) const {
     return true;
 }
 
-// ---- Memory and I/O space ---------------------------------------------------------------------------------------
+// ---- Memory and I/O space
+// ---------------------------------------------------------------------------------------
 
 PciDevice* PciHost::decoder(bool io, u64 address, PciDevice::Hit& hit) const {
     for (PciDevice* device : attached_)
@@ -223,4 +231,4 @@ void PciHost::visit(StateVisitor& visitor) {
     }
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -3,12 +3,12 @@
 // PCI Local Bus Specification 3.0 3.2.2.3; Intel 3 Series Express Chipset Family data sheet ch. 5; Intel I/O
 // Controller Hub 9 data sheet 13.1.
 //
-// Wiring: ports CF8H and CFCH-CFFH (a byte access to CF9H is AcpiPm's). Everything in memory or I/O space that
-// nothing else claims goes to memory_read()/memory_write() and io_read()/io_write(): they decode ECAM and BARs,
-// and read all ones where nothing answers. `gsi[n]` are inputs of GSI 16+n; `isa[n]` an input of the 8259's
-// IRQ n (null: not routable). attach() devices to bus 0. Where no firmware runs, call assign_resources() after
-// reset: BARs, interrupt lines (10 and 11, which the 8259 must take as levels: ELCR 0C00H), decoding, as firmware
-// would leave them.
+// Wiring: ports CF8H and CFCH-CFFH (a byte access to CF9H is AcpiPm's). Everything in memory or I/O space
+// that nothing else claims goes to memory_read()/memory_write() and io_read()/io_write(): they decode ECAM
+// and BARs, and read all ones where nothing answers. `gsi[n]` are inputs of GSI 16+n; `isa[n]` an input of
+// the 8259's IRQ n (null: not routable). attach() devices to bus 0. Where no firmware runs, call
+// assign_resources() after reset: BARs, interrupt lines (10 and 11, which the 8259 must take as levels: ELCR
+// 0C00H), decoding, as firmware would leave them.
 // _PRT: device d, pin p (0 is INTA) is GSI 16 + (d + p) % 8; the interrupt line register says the same
 // for software that uses the 8259.
 // Not modelled: further buses and bridges; ROM shadowing (PAM registers are kept, RAM is always there).
@@ -84,4 +84,4 @@ private:
     u32 address_ = 0;
 };
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -9,7 +9,7 @@ namespace {
 constexpr u16 elcr_first = 0x4D0;
 constexpr unsigned cascade = 2;
 
-}  // namespace
+} // namespace
 
 Pic8259::Pic8259(InterruptLine& output) : output_(output) {
     for (unsigned n = 0; n < 16; ++n) {
@@ -29,7 +29,8 @@ void Pic8259::reset() {
     update();
 }
 
-// ---- Inputs -------------------------------------------------------------------------------------------------
+// ---- Inputs
+// -------------------------------------------------------------------------------------------------
 
 void Pic8259::input_changed(unsigned irq, bool level) {
     if (irq == cascade) return;
@@ -42,11 +43,14 @@ void Pic8259::set_input(Chip& chip, unsigned n, bool level) {
     const u8 mask = static_cast<u8>(1u << n);
     const bool was = chip.lines & mask;
     chip.lines = static_cast<u8>(level ? chip.lines | mask : chip.lines & ~mask);
-    if (!level) chip.irr = static_cast<u8>(chip.irr & ~mask);
-    else if (!was || chip.level_triggered(n)) chip.irr |= mask;
+    if (!level)
+        chip.irr = static_cast<u8>(chip.irr & ~mask);
+    else if (!was || chip.level_triggered(n))
+        chip.irr |= mask;
 }
 
-// ---- Priority -----------------------------------------------------------------------------------------------
+// ---- Priority
+// -----------------------------------------------------------------------------------------------
 
 int Pic8259::highest(const Chip& chip, unsigned inputs) {
     for (unsigned rank = 0; rank < 8; ++rank) {
@@ -65,7 +69,8 @@ int Pic8259::requested(const Chip& chip) const {
     if (chip.special_mask) blocking &= ~unsigned{chip.imr};
     if (&chip == &chip_[0] && chip.special_fully_nested()) blocking &= ~(1u << cascade);
     const int in_service = highest(chip, blocking);
-    if (in_service >= 0 && chip.rank(static_cast<unsigned>(request)) >= chip.rank(static_cast<unsigned>(in_service)))
+    if (in_service >= 0 &&
+        chip.rank(static_cast<unsigned>(request)) >= chip.rank(static_cast<unsigned>(in_service)))
         return -1;
     return request;
 }
@@ -75,8 +80,10 @@ u8 Pic8259::take(Chip& chip, int n) {
     if (n < 0) return 7;
     const u8 mask = static_cast<u8>(1 << n);
     if (!chip.level_triggered(static_cast<unsigned>(n))) chip.irr = static_cast<u8>(chip.irr & ~mask);
-    if (!chip.automatic_eoi()) chip.isr |= mask;
-    else if (chip.rotate_on_aeoi) chip.lowest = static_cast<u8>(n);
+    if (!chip.automatic_eoi())
+        chip.isr |= mask;
+    else if (chip.rotate_on_aeoi)
+        chip.lowest = static_cast<u8>(n);
     return static_cast<u8>(n);
 }
 
@@ -101,7 +108,8 @@ void Pic8259::update() {
     output_.set(level);
 }
 
-// ---- Ports --------------------------------------------------------------------------------------------------
+// ---- Ports
+// --------------------------------------------------------------------------------------------------
 
 u32 Pic8259::port_read(u16 port, unsigned size) {
     return read_bytewise(port, size, [this](u16 p) { return read_byte(p); });
@@ -137,8 +145,10 @@ void Pic8259::write_byte(u16 port, u8 value) {
         chip.irr |= static_cast<u8>(chip.lines & chip.elcr);
     } else if ((port & ~0x81) == 0x20) {
         Chip& chip = chip_[(port >> 7) & 1];
-        if (port & 1) data(chip, value);
-        else command(chip, value);
+        if (port & 1)
+            data(chip, value);
+        else
+            command(chip, value);
     } else {
         return;
     }
@@ -146,7 +156,7 @@ void Pic8259::write_byte(u16 port, u8 value) {
 }
 
 void Pic8259::command(Chip& chip, u8 value) {
-    if (value & 0x10) {  // ICW1
+    if (value & 0x10) { // ICW1
         const u8 lines = chip.lines, elcr = chip.elcr;
         const u8 icw2 = chip.icw2, icw3 = chip.icw3;
         chip = Chip{};
@@ -154,10 +164,10 @@ void Pic8259::command(Chip& chip, u8 value) {
         chip.elcr = elcr;
         chip.icw2 = icw2;
         chip.icw3 = icw3;
-        chip.irr = lines & elcr;  // edges are forgotten
+        chip.irr = lines & elcr; // edges are forgotten
         chip.icw1 = value;
         chip.next_icw = 2;
-    } else if (value & 0x08) {  // OCW3
+    } else if (value & 0x08) { // OCW3
         if (value & 0x04) chip.poll = true;
         if (value & 0x02) chip.read_isr = value & 0x01;
         if (value & 0x40) chip.special_mask = value & 0x20;
@@ -170,9 +180,11 @@ void Pic8259::ocw2(Chip& chip, u8 value) {
     const bool rotate = value & 0x80, specific = value & 0x40, eoi = value & 0x20;
     const u8 level = value & 7;
     if (!eoi) {
-        if (!specific) chip.rotate_on_aeoi = rotate;
-        else if (rotate) chip.lowest = level;  // set priority
-        return;                                // (specific without rotate is no operation)
+        if (!specific)
+            chip.rotate_on_aeoi = rotate;
+        else if (rotate)
+            chip.lowest = level; // set priority
+        return;                  // (specific without rotate is no operation)
     }
     // In special mask mode a non-specific EOI leaves masked levels in service.
     const unsigned served = chip.special_mask ? chip.isr & ~unsigned{chip.imr} : chip.isr;
@@ -185,19 +197,19 @@ void Pic8259::ocw2(Chip& chip, u8 value) {
 void Pic8259::data(Chip& chip, u8 value) {
     const bool single = chip.icw1 & 2, has_icw4 = chip.icw1 & 1;
     switch (chip.next_icw) {
-        case 2:
-            chip.icw2 = value & 0xF8;
-            chip.next_icw = single ? (has_icw4 ? 4 : 0) : 3;
-            break;
-        case 3:
-            chip.icw3 = value;
-            chip.next_icw = has_icw4 ? 4 : 0;
-            break;
-        case 4:
-            chip.icw4 = value;
-            chip.next_icw = 0;
-            break;
-        default: chip.imr = value; break;
+    case 2:
+        chip.icw2 = value & 0xF8;
+        chip.next_icw = single ? (has_icw4 ? 4 : 0) : 3;
+        break;
+    case 3:
+        chip.icw3 = value;
+        chip.next_icw = has_icw4 ? 4 : 0;
+        break;
+    case 4:
+        chip.icw4 = value;
+        chip.next_icw = 0;
+        break;
+    default: chip.imr = value; break;
     }
 }
 
@@ -225,4 +237,4 @@ void Pic8259::visit(StateVisitor& visitor) {
     visitor.value("intr", intr_);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

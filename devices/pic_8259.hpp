@@ -30,11 +30,11 @@ public:
 private:
     struct Chip {
         u8 irr = 0, isr = 0, imr = 0;
-        u8 lines = 0;         ///< input levels
-        u8 elcr = 0;          ///< level-triggered inputs
+        u8 lines = 0; ///< input levels
+        u8 elcr = 0;  ///< level-triggered inputs
         u8 icw1 = 0, icw2 = 0, icw3 = 0, icw4 = 0;
-        u8 next_icw = 0;      ///< 2 to 4 during initialization, else 0
-        u8 lowest = 7;        ///< the input of lowest priority
+        u8 next_icw = 0; ///< 2 to 4 during initialization, else 0
+        u8 lowest = 7;   ///< the input of lowest priority
         bool read_isr = false, poll = false, special_mask = false, rotate_on_aeoi = false;
 
         /// ICW1.LTIM is replaced by the edge/level control register.
@@ -70,4 +70,4 @@ private:
     bool intr_ = false;
 };
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -10,16 +10,17 @@ namespace exeunt {
 namespace {
 
 constexpr u64 never_cycle = ~u64{0};
-constexpr u64 refresh_ticks = 15'085;  ///< the refresh request that port 61H bit 4 shows: 66.3 kHz
+constexpr u64 refresh_ticks = 15'085; ///< the refresh request that port 61H bit 4 shows: 66.3 kHz
 
 u32 from_bcd(u16 bcd) {
     return (bcd >> 12 & 15) * 1000u + (bcd >> 8 & 15) * 100u + (bcd >> 4 & 15) * 10u + (bcd & 15u);
 }
 u16 to_bcd(u32 value) {
-    return static_cast<u16>(value / 1000 % 10 << 12 | value / 100 % 10 << 8 | value / 10 % 10 << 4 | value % 10);
+    return static_cast<u16>(value / 1000 % 10 << 12 | value / 100 % 10 << 8 | value / 10 % 10 << 4 |
+                            value % 10);
 }
 
-}  // namespace
+} // namespace
 
 Pit8254::Pit8254(Clock& clock, InterruptLine& output)
     : clock_(clock), output_(output), timer_(clock.add("pit_8254", [this] { update(); })) {
@@ -33,7 +34,8 @@ void Pit8254::reset() {
     update();
 }
 
-// ---- Time -----------------------------------------------------------------------------------------------------
+// ---- Time
+// -----------------------------------------------------------------------------------------------------
 
 u64 Pit8254::cycle() const { return static_cast<u64>(u128{clock_.now()} * frequency / ticks_per_second); }
 
@@ -69,14 +71,14 @@ u16 Pit8254::count_now(Channel& channel) {
         const u64 passed = elapsed(channel), n = channel.reload;
         const u64 range = channel.bcd() ? 10'000 : 0x1'0000;
         switch (channel.mode()) {
-            case 2: value = n - passed % n; break;
-            case 3: {
-                // Even counts fall by two from n; odd ones from n - 1, with one cycle more in the high half.
-                const u64 at = passed % n, high = (n + 1) / 2;
-                value = (n & ~u64{1}) - 2 * (at < high ? at : at - high);
-                break;
-            }
-            default: value = (n % range + range - passed % range) % range; break;
+        case 2: value = n - passed % n; break;
+        case 3: {
+            // Even counts fall by two from n; odd ones from n - 1, with one cycle more in the high half.
+            const u64 at = passed % n, high = (n + 1) / 2;
+            value = (n & ~u64{1}) - 2 * (at < high ? at : at - high);
+            break;
+        }
+        default: value = (n % range + range - passed % range) % range; break;
         }
     }
     return channel.bcd() ? to_bcd(static_cast<u32>(value % 10'000)) : static_cast<u16>(value);
@@ -88,11 +90,11 @@ bool Pit8254::out_now(Channel& channel) {
     const bool counting = loaded(channel);
     const u64 passed = counting ? elapsed(channel) : 0, n = channel.reload;
     switch (channel.mode()) {
-        case 0: return counting && passed >= n;
-        case 1: return !counting || passed >= n;
-        case 2: return !counting || !channel.gate || passed % n != n - 1;
-        case 3: return !counting || !channel.gate || passed % n < (n + 1) / 2;
-        default: return !counting || passed != n;
+    case 0: return counting && passed >= n;
+    case 1: return !counting || passed >= n;
+    case 2: return !counting || !channel.gate || passed % n != n - 1;
+    case 3: return !counting || !channel.gate || passed % n < (n + 1) / 2;
+    default: return !counting || passed != n;
     }
 }
 
@@ -108,16 +110,16 @@ u64 Pit8254::next_edge(const Channel& channel) const {
         return now < channel.start + second ? channel.start + second : never_cycle;
     };
     switch (channel.mode()) {
-        case 0:
-        case 1: return next_of(n, n);
-        case 2:
-        case 3: {
-            if (n < 2) return channel.next_reload ? channel.next_start : never_cycle;
-            const u64 period_start = channel.start + passed / n * n;
-            const u64 middle = period_start + (channel.mode() == 2 ? n - 1 : (n + 1) / 2);
-            return now < middle ? middle : period_start + n;
-        }
-        default: return next_of(n, n + 1);
+    case 0:
+    case 1: return next_of(n, n);
+    case 2:
+    case 3: {
+        if (n < 2) return channel.next_reload ? channel.next_start : never_cycle;
+        const u64 period_start = channel.start + passed / n * n;
+        const u64 middle = period_start + (channel.mode() == 2 ? n - 1 : (n + 1) / 2);
+        return now < middle ? middle : period_start + n;
+    }
+    default: return next_of(n, n + 1);
     }
 }
 
@@ -131,14 +133,15 @@ void Pit8254::update() {
     output_.set(level);
 }
 
-// ---- Counts and control words -----------------------------------------------------------------------------------
+// ---- Counts and control words
+// -----------------------------------------------------------------------------------
 
 void Pit8254::load(Channel& channel) {
     settle(channel);
     const u64 next = cycle() + 1;
     if (channel.gate_triggers()) {
         channel.running = true;
-        channel.null_until = never_cycle;  // loaded by the trigger
+        channel.null_until = never_cycle; // loaded by the trigger
         return;
     }
     if (channel.repeats() && channel.running && channel.gate) {
@@ -159,17 +162,17 @@ void Pit8254::load(Channel& channel) {
 
 void Pit8254::write_count(Channel& channel, u8 value) {
     switch (channel.access()) {
-        case 1: channel.count_register = value; break;
-        case 2: channel.count_register = static_cast<u16>(value << 8); break;
-        default:
-            channel.write_high_next = !channel.write_high_next;
-            if (channel.write_high_next) {
-                channel.low_half = value;
-                if (channel.mode() == 0) channel.running = false;  // the first byte stops the count, OUT is low
-                return;
-            }
-            channel.count_register = static_cast<u16>(value << 8 | channel.low_half);
-            break;
+    case 1: channel.count_register = value; break;
+    case 2: channel.count_register = static_cast<u16>(value << 8); break;
+    default:
+        channel.write_high_next = !channel.write_high_next;
+        if (channel.write_high_next) {
+            channel.low_half = value;
+            if (channel.mode() == 0) channel.running = false; // the first byte stops the count, OUT is low
+            return;
+        }
+        channel.count_register = static_cast<u16>(value << 8 | channel.low_half);
+        break;
     }
     load(channel);
 }
@@ -252,7 +255,8 @@ void Pit8254::set_gate(Channel& channel, bool level) {
     channel.gate = level;
 }
 
-// ---- Ports --------------------------------------------------------------------------------------------------
+// ---- Ports
+// --------------------------------------------------------------------------------------------------
 
 u32 Pit8254::port_read(u16 port, unsigned size) {
     return read_bytewise(port, size, [this](u16 p) { return read_byte(p); });
@@ -314,4 +318,4 @@ void Pit8254::visit(StateVisitor& visitor) {
     visitor.value("line", line_);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

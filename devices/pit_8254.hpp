@@ -1,5 +1,6 @@
-// 8254 programmable interval timer at 1.193182 MHz, and port 61H: gate and output of channel 2, refresh toggle.
-// Intel 8254 data sheet; Intel I/O Controller Hub 9 data sheet 5.7, 13.3, 13.7.1 "NMI Status and Control".
+// 8254 programmable interval timer at 1.193182 MHz, and port 61H: gate and output of channel 2, refresh
+// toggle. Intel 8254 data sheet; Intel I/O Controller Hub 9 data sheet 5.7, 13.3, 13.7.1 "NMI Status and
+// Control".
 //
 // Wiring: ports 40H-43H and 61H. `output` is channel 0's OUT, to ISA interrupt 0 (through Hpet::pit_input()
 // where there is an HPET).
@@ -27,8 +28,8 @@ public:
 private:
     /// Time is counted in input clock cycles since tick 0, so nothing drifts.
     struct Channel {
-        u8 control = 0;           ///< RW1:0, M2:0, BCD as written
-        bool programmed = false;  ///< a control word was written
+        u8 control = 0;          ///< RW1:0, M2:0, BCD as written
+        bool programmed = false; ///< a control word was written
         bool gate = true;
         // Writing and reading in halves.
         u16 count_register = 0;
@@ -38,15 +39,15 @@ private:
         u8 latched_status = 0;
         u16 latched_count = 0;
         // The counting element.
-        bool running = false;    ///< it has, or at `start` will have, a count
-        bool triggered = false;  ///< modes 1 and 5: the gate has risen since the count was written
-        bool held = false;       ///< the gate stopped it after `held_at` cycles
-        u32 reload = 1;          ///< the count loaded at cycle `start`
+        bool running = false;   ///< it has, or at `start` will have, a count
+        bool triggered = false; ///< modes 1 and 5: the gate has risen since the count was written
+        bool held = false;      ///< the gate stopped it after `held_at` cycles
+        u32 reload = 1;         ///< the count loaded at cycle `start`
         u64 start = 0;
         u64 held_at = 0;
-        u32 next_reload = 0;     ///< modes 2 and 3: the count to be loaded at cycle `next_start`; 0: none
+        u32 next_reload = 0; ///< modes 2 and 3: the count to be loaded at cycle `next_start`; 0: none
         u64 next_start = 0;
-        u64 null_until = 0;      ///< status bit 6 is 1 before this cycle
+        u64 null_until = 0; ///< status bit 6 is 1 before this cycle
 
         unsigned mode() const {
             const unsigned m = (control >> 1) & 7;
@@ -82,8 +83,8 @@ private:
     InterruptLine& output_;
     Clock::TimerId timer_;
     Channel channel_[3];
-    u8 port61_ = 0;      ///< bits 3:0 as written
-    bool line_ = false;  ///< `output` as driven
+    u8 port61_ = 0;     ///< bits 3:0 as written
+    bool line_ = false; ///< `output` as driven
 };
 
-}  // namespace exeunt
+} // namespace exeunt

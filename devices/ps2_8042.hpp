@@ -1,9 +1,9 @@
 // 8042 keyboard controller with a minimal keyboard and no auxiliary port, and port 92H (fast A20 and INIT).
 // IBM PC AT Technical Reference "Keyboard Controller"; Intel I/O Controller Hub 9 data sheet 13.7.3 "PORT92".
 //
-// Wiring: ports 60H, 64H and 92H. `irq1` is ISA interrupt 1. `reset_machine` is called by the pulse of the reset
-// line (command FEH), output port bit 0 and port 92H bit 0; `a20` with the state of the A20 gate when it changes.
-// Scan codes come through key(), at ticks of the machine's choice.
+// Wiring: ports 60H, 64H and 92H. `irq1` is ISA interrupt 1. `reset_machine` is called by the pulse of the
+// reset line (command FEH), output port bit 0 and port 92H bit 0; `a20` with the state of the A20 gate when
+// it changes. Scan codes come through key(), at ticks of the machine's choice.
 // Not modelled: scan code translation (what key() is given is what software reads); the auxiliary port.
 #pragma once
 
@@ -55,8 +55,8 @@ private:
     u8 ram_[32] = {};
     u8 queue_[queue_bytes] = {};
     u8 queue_first_ = 0, queue_count_ = 0;
-    u8 keyboard_pending_ = 0;  ///< a keyboard command that waits for its parameter
+    u8 keyboard_pending_ = 0; ///< a keyboard command that waits for its parameter
     bool scanning_ = false;
 };
 
-}  // namespace exeunt
+} // namespace exeunt

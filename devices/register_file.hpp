@@ -54,4 +54,4 @@ constexpr u64 with_part(u64 value, unsigned offset, unsigned size, u64 piece) {
     return (value & ~mask) | ((piece << (8 * offset)) & mask);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

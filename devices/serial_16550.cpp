@@ -8,16 +8,20 @@ namespace {
 
 enum : unsigned { rbr_thr_dll, ier_dlm, iir_fcr, lcr, mcr, lsr, msr, scr };
 constexpr u8 ier_received = 1, ier_thr_empty = 2, ier_line_status = 4, ier_modem_status = 8;
-constexpr u8 iir_none = 1, iir_line_status = 6, iir_received = 4, iir_timeout = 0xC, iir_thr_empty = 2, iir_modem = 0;
+constexpr u8 iir_none = 1, iir_line_status = 6, iir_received = 4, iir_timeout = 0xC, iir_thr_empty = 2,
+             iir_modem = 0;
 constexpr u8 mcr_out2 = 8;
 constexpr u8 msr_delta_cts = 1, msr_delta_dsr = 2, msr_trailing_ri = 4, msr_delta_dcd = 8;
 constexpr u8 msr_cts = 0x10, msr_dsr = 0x20, msr_ri = 0x40, msr_dcd = 0x80;
 constexpr u64 input_clock = 1'843'200;
 
-}  // namespace
+} // namespace
 
 Serial16550::Serial16550(Clock& clock, InterruptLine& irq, std::function<void(u8)> output, u16 base)
-    : clock_(clock), irq_(irq), output_(std::move(output)), base_(base),
+    : clock_(clock),
+      irq_(irq),
+      output_(std::move(output)),
+      base_(base),
       timeout_(clock.add("serial_" + std::to_string(base), [this] {
           timed_out_ = fifo_enabled() && fifo_count_ != 0;
           update();
@@ -37,7 +41,8 @@ void Serial16550::reset() {
     update();
 }
 
-// ---- Receiver -------------------------------------------------------------------------------------------------
+// ---- Receiver
+// -------------------------------------------------------------------------------------------------
 
 void Serial16550::receive(std::span<const u8> data) {
     waiting_.insert(waiting_.end(), data.begin(), data.end());
@@ -96,8 +101,10 @@ unsigned Serial16550::trigger() const {
 
 /// Four characters' time without a character in or out, "Character Timeout Indication".
 void Serial16550::arm_timeout() {
-    if (fifo_enabled() && fifo_count_ != 0) clock_.arm(timeout_, clock_.now() + timeout_ticks());
-    else clock_.disarm(timeout_);
+    if (fifo_enabled() && fifo_count_ != 0)
+        clock_.arm(timeout_, clock_.now() + timeout_ticks());
+    else
+        clock_.disarm(timeout_);
 }
 
 u64 Serial16550::timeout_ticks() const {
@@ -106,12 +113,15 @@ u64 Serial16550::timeout_ticks() const {
     return 4 * bits * divisor * 16 * ticks_per_second / input_clock;
 }
 
-// ---- Transmitter and modem --------------------------------------------------------------------------------------
+// ---- Transmitter and modem
+// --------------------------------------------------------------------------------------
 
 void Serial16550::transmit(u8 value) {
-    if (loopback()) push(value, 0);
-    else output_(value);
-    thr_empty_event_ = true;  // it left at once
+    if (loopback())
+        push(value, 0);
+    else
+        output_(value);
+    thr_empty_event_ = true; // it left at once
 }
 
 u8 Serial16550::modem_lines() const {
@@ -138,7 +148,8 @@ void Serial16550::write_fcr(u8 value) {
     refill();
 }
 
-// ---- Interrupts -----------------------------------------------------------------------------------------------
+// ---- Interrupts
+// -----------------------------------------------------------------------------------------------
 
 u8 Serial16550::line_status() const {
     u8 value = lsr_thre | lsr_temt;
@@ -170,43 +181,45 @@ void Serial16550::update() {
     irq_.set(level);
 }
 
-// ---- Registers ------------------------------------------------------------------------------------------------
+// ---- Registers
+// ------------------------------------------------------------------------------------------------
 
 u32 Serial16550::port_read(u16 port, unsigned size) {
     return read_bytewise(port, size, [this](u16 p) { return read_byte(static_cast<unsigned>(p - base_)); });
 }
 
 void Serial16550::port_write(u16 port, unsigned size, u32 value) {
-    write_bytewise(port, size, value, [this](u16 p, u8 v) { write_byte(static_cast<unsigned>(p - base_), v); });
+    write_bytewise(port, size, value,
+                   [this](u16 p, u8 v) { write_byte(static_cast<unsigned>(p - base_), v); });
 }
 
 u8 Serial16550::read_byte(unsigned offset) {
     u8 value = 0;
     switch (offset) {
-        case rbr_thr_dll:
-            if (dlab()) return static_cast<u8>(divisor_);
-            value = pop();
-            break;
-        case ier_dlm: return dlab() ? static_cast<u8>(divisor_ >> 8) : ier_;
-        case iir_fcr: {
-            const u8 id = interrupt_identification();
-            if (id == iir_thr_empty) thr_empty_event_ = false;
-            value = static_cast<u8>(id | (fifo_enabled() ? 0xC0 : 0));
-            break;
-        }
-        case lcr: return lcr_;
-        case mcr: return mcr_;
-        case lsr:
-            value = line_status();
-            overrun_ = false;
-            if (fifo_count_ != 0) fifo_status_[fifo_first_] = 0;
-            break;
-        case msr:
-            value = modem_ | modem_delta_;
-            modem_delta_ = 0;
-            break;
-        case scr: return scr_;
-        default: return 0xFF;
+    case rbr_thr_dll:
+        if (dlab()) return static_cast<u8>(divisor_);
+        value = pop();
+        break;
+    case ier_dlm: return dlab() ? static_cast<u8>(divisor_ >> 8) : ier_;
+    case iir_fcr: {
+        const u8 id = interrupt_identification();
+        if (id == iir_thr_empty) thr_empty_event_ = false;
+        value = static_cast<u8>(id | (fifo_enabled() ? 0xC0 : 0));
+        break;
+    }
+    case lcr: return lcr_;
+    case mcr: return mcr_;
+    case lsr:
+        value = line_status();
+        overrun_ = false;
+        if (fifo_count_ != 0) fifo_status_[fifo_first_] = 0;
+        break;
+    case msr:
+        value = modem_ | modem_delta_;
+        modem_delta_ = 0;
+        break;
+    case scr: return scr_;
+    default: return 0xFF;
     }
     update();
     return value;
@@ -214,23 +227,25 @@ u8 Serial16550::read_byte(unsigned offset) {
 
 void Serial16550::write_byte(unsigned offset, u8 value) {
     switch (offset) {
-        case rbr_thr_dll:
-            if (dlab()) divisor_ = static_cast<u16>((divisor_ & 0xFF00) | value);
-            else transmit(value);
+    case rbr_thr_dll:
+        if (dlab())
+            divisor_ = static_cast<u16>((divisor_ & 0xFF00) | value);
+        else
+            transmit(value);
+        break;
+    case ier_dlm:
+        if (dlab()) {
+            divisor_ = static_cast<u16>((divisor_ & 0x00FF) | value << 8);
             break;
-        case ier_dlm:
-            if (dlab()) {
-                divisor_ = static_cast<u16>((divisor_ & 0x00FF) | value << 8);
-                break;
-            }
-            if (value & ~ier_ & ier_thr_empty) thr_empty_event_ = true;
-            ier_ = value & 0x0F;
-            break;
-        case iir_fcr: write_fcr(value); break;
-        case lcr: lcr_ = value; break;
-        case mcr: write_mcr(value); break;
-        case scr: scr_ = value; break;
-        default: break;
+        }
+        if (value & ~ier_ & ier_thr_empty) thr_empty_event_ = true;
+        ier_ = value & 0x0F;
+        break;
+    case iir_fcr: write_fcr(value); break;
+    case lcr: lcr_ = value; break;
+    case mcr: write_mcr(value); break;
+    case scr: scr_ = value; break;
+    default: break;
     }
     update();
 }
@@ -255,4 +270,4 @@ void Serial16550::visit(StateVisitor& visitor) {
     visitor.buffer("waiting", waiting_);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,8 +1,8 @@
 // A 16550A UART. National Semiconductor PC16550D data sheet.
 //
-// Wiring: eight ports from `base` (3F8H). `irq` is ISA interrupt 4. Every transmitted byte goes to `output` at
-// once. Input comes through receive(), at ticks of the machine's choice (it stamps and logs them); bytes for
-// which there is no room wait in line, as behind hardware flow control, so none is lost.
+// Wiring: eight ports from `base` (3F8H). `irq` is ISA interrupt 4. Every transmitted byte goes to `output`
+// at once. Input comes through receive(), at ticks of the machine's choice (it stamps and logs them); bytes
+// for which there is no room wait in line, as behind hardware flow control, so none is lost.
 // Not modelled: the time that a character takes to be transmitted; parity and framing errors; the modem is
 // always there (CTS, DSR and DCD asserted).
 #pragma once
@@ -44,7 +44,14 @@ public:
     void visit(StateVisitor& visitor) override;
 
 private:
-    enum : u8 { lsr_dr = 0x01, lsr_oe = 0x02, lsr_bi = 0x10, lsr_thre = 0x20, lsr_temt = 0x40, lsr_fifo_error = 0x80 };
+    enum : u8 {
+        lsr_dr = 0x01,
+        lsr_oe = 0x02,
+        lsr_bi = 0x10,
+        lsr_thre = 0x20,
+        lsr_temt = 0x40,
+        lsr_fifo_error = 0x80
+    };
 
     u8 read_byte(unsigned offset);
     void write_byte(unsigned offset, u8 value);
@@ -74,16 +81,16 @@ private:
     Clock::TimerId timeout_;
 
     u8 ier_ = 0, fcr_ = 0, lcr_ = 0, mcr_ = 0, scr_ = 0;
-    bool overrun_ = false;      ///< LSR.OE
-    u8 modem_delta_ = 0;        ///< MSR bits 3:0
-    u8 modem_ = 0;              ///< MSR bits 7:4
+    bool overrun_ = false; ///< LSR.OE
+    u8 modem_delta_ = 0;   ///< MSR bits 3:0
+    u8 modem_ = 0;         ///< MSR bits 7:4
     u16 divisor_ = 1;
-    bool thr_empty_event_ = false;  ///< the THRE interrupt is pending
-    bool timed_out_ = false;        ///< character timeout indication
+    bool thr_empty_event_ = false; ///< the THRE interrupt is pending
+    bool timed_out_ = false;       ///< character timeout indication
     u8 fifo_[16] = {}, fifo_status_[16] = {};
     u8 fifo_first_ = 0, fifo_count_ = 0;
     bool irq_level_ = false;
-    std::vector<u8> waiting_;   ///< input for which there was no room yet
+    std::vector<u8> waiting_; ///< input for which there was no room yet
 };
 
-}  // namespace exeunt
+} // namespace exeunt

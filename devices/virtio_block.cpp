@@ -32,12 +32,17 @@ u64 little(const u8* bytes, unsigned count) {
     return value;
 }
 
-}  // namespace
+} // namespace
 
 VirtioBlock::VirtioBlock(DmaMemory& memory, BlockBackend& backend)
-    : PciDevice({.vendor = 0x1AF4, .device = 0x1042, .class_code = 0x01'00'00, .revision = 1,
-                 .subsystem_vendor = 0x1AF4, .subsystem = 0x1100}),
-      memory_(memory), backend_(backend) {
+    : PciDevice({.vendor = 0x1AF4,
+                 .device = 0x1042,
+                 .class_code = 0x01'00'00,
+                 .revision = 1,
+                 .subsystem_vendor = 0x1AF4,
+                 .subsystem = 0x1100}),
+      memory_(memory),
+      backend_(backend) {
     set_interrupt_pin(1);
     add_bar(structures_bar, BarKind::memory32, structures_bytes);
     add_bar(msix_bar, BarKind::memory32, 0x1000);
@@ -55,7 +60,7 @@ VirtioBlock::VirtioBlock(DmaMemory& memory, BlockBackend& backend)
     structure(cfg_common, common_offset, common_bytes, 0);
     structure(cfg_isr, isr_offset, 1, 0);
     structure(cfg_device, device_offset, device_bytes, 0);
-    structure(cfg_notify, notify_offset, 2, 4);  // notify_off_multiplier 0
+    structure(cfg_notify, notify_offset, 2, 4); // notify_off_multiplier 0
     window_ = structure(cfg_pci, 0, 0, 4);
     add_register({window_ + 4u, "cap.bar", 1, 0, 0xFF});
     add_register({window_ + 8u, "cap.offset", 4, 0, 0xFFFF'FFFF});
@@ -81,7 +86,8 @@ void VirtioBlock::device_reset() {
     next_available_ = next_used_ = 0;
 }
 
-// ---- Registers ------------------------------------------------------------------------------------------------
+// ---- Registers
+// ------------------------------------------------------------------------------------------------
 
 u64 VirtioBlock::bar_read(unsigned bar, u64 offset, unsigned size) {
     if (bar != structures_bar) return 0;
@@ -99,8 +105,10 @@ u64 VirtioBlock::bar_read(unsigned bar, u64 offset, unsigned size) {
 
 void VirtioBlock::bar_write(unsigned bar, u64 offset, unsigned size, u64 value) {
     if (bar != structures_bar) return;
-    if (offset < common_offset + common_bytes) common_write(offset, size, value);
-    else if (offset == notify_offset && low32(value & 0xFFFF) == 0) notify();
+    if (offset < common_offset + common_bytes)
+        common_write(offset, size, value);
+    else if (offset == notify_offset && low32(value & 0xFFFF) == 0)
+        notify();
 }
 
 // 4.1.4.7 "PCI configuration access capability": BAR 0 through four bytes of configuration space.
@@ -126,19 +134,26 @@ u64 VirtioBlock::common_read(u64 offset, unsigned size) const {
     const u64 first = offset & ~u64{7};
     const auto join = [](u64 a, u64 b) { return (a & 0xFFFF'FFFF) | b << 32; };
     const auto words = [](u64 a, u64 b, u64 c, u64 d) { return a | b << 16 | c << 32 | d << 48; };
-    const auto features = [](u64 set, u32 select) { return select == 0 ? low32(set) : select == 1 ? high32(set) : 0; };
+    const auto features = [](u64 set, u32 select) {
+        return select == 0 ? low32(set) : select == 1 ? high32(set) : 0;
+    };
     u64 value = 0;
     switch (first) {
-        case 0x00: value = join(device_feature_select_, features(offered_features(), device_feature_select_)); break;
-        case 0x08: value = join(driver_feature_select_, features(driver_features_, driver_feature_select_)); break;
-        case 0x10: value = words(config_vector_, 1, status_, queue_select_); break;
-        case 0x18:
-            value = queue ? words(queue_size_, queue_vector_, queue_enabled_ ? 1 : 0, 0) : words(0, no_vector, 0, 0);
-            break;
-        case 0x20: value = queue ? descriptors_ : 0; break;
-        case 0x28: value = queue ? available_ : 0; break;
-        case 0x30: value = queue ? used_ : 0; break;
-        default: break;
+    case 0x00:
+        value = join(device_feature_select_, features(offered_features(), device_feature_select_));
+        break;
+    case 0x08:
+        value = join(driver_feature_select_, features(driver_features_, driver_feature_select_));
+        break;
+    case 0x10: value = words(config_vector_, 1, status_, queue_select_); break;
+    case 0x18:
+        value =
+            queue ? words(queue_size_, queue_vector_, queue_enabled_ ? 1 : 0, 0) : words(0, no_vector, 0, 0);
+        break;
+    case 0x20: value = queue ? descriptors_ : 0; break;
+    case 0x28: value = queue ? available_ : 0; break;
+    case 0x30: value = queue ? used_ : 0; break;
+    default: break;
     }
     return part(value, offset & 7, size);
 }
@@ -151,43 +166,45 @@ void VirtioBlock::common_write(u64 offset, unsigned size, u64 value) {
     const u16 word = static_cast<u16>(value);
     const bool queue = queue_select_ == 0 && !queue_enabled_;
     switch (offset) {
-        case 0x00: device_feature_select_ = low32(value); break;
-        case 0x08: driver_feature_select_ = low32(value); break;
-        case 0x0C:
-            // The driver's choice stands once FEATURES_OK is set.
-            if (!(status_ & status_features_ok) && driver_feature_select_ < 2)
-                driver_features_ = with_part(driver_features_, 4 * driver_feature_select_, 4, value);
-            break;
-        case 0x10: config_vector_ = word < vectors ? word : no_vector; break;
-        case 0x14: set_status(static_cast<u8>(value)); break;
-        case 0x16: queue_select_ = word; break;
-        case 0x18:
-            if (queue && word != 0 && word <= queue_max && (word & (word - 1)) == 0) queue_size_ = word;
-            break;
-        case 0x1A:
-            if (queue_select_ == 0) queue_vector_ = word < vectors ? word : no_vector;
-            break;
-        case 0x1C:
-            if (queue && word == 1) queue_enabled_ = true;
-            break;
-        case 0x20:
-        case 0x24: write_queue_address(descriptors_, offset, size, value); break;
-        case 0x28:
-        case 0x2C: write_queue_address(available_, offset, size, value); break;
-        case 0x30:
-        case 0x34: write_queue_address(used_, offset, size, value); break;
-        default: break;
+    case 0x00: device_feature_select_ = low32(value); break;
+    case 0x08: driver_feature_select_ = low32(value); break;
+    case 0x0C:
+        // The driver's choice stands once FEATURES_OK is set.
+        if (!(status_ & status_features_ok) && driver_feature_select_ < 2)
+            driver_features_ = with_part(driver_features_, 4 * driver_feature_select_, 4, value);
+        break;
+    case 0x10: config_vector_ = word < vectors ? word : no_vector; break;
+    case 0x14: set_status(static_cast<u8>(value)); break;
+    case 0x16: queue_select_ = word; break;
+    case 0x18:
+        if (queue && word != 0 && word <= queue_max && (word & (word - 1)) == 0) queue_size_ = word;
+        break;
+    case 0x1A:
+        if (queue_select_ == 0) queue_vector_ = word < vectors ? word : no_vector;
+        break;
+    case 0x1C:
+        if (queue && word == 1) queue_enabled_ = true;
+        break;
+    case 0x20:
+    case 0x24: write_queue_address(descriptors_, offset, size, value); break;
+    case 0x28:
+    case 0x2C: write_queue_address(available_, offset, size, value); break;
+    case 0x30:
+    case 0x34: write_queue_address(used_, offset, size, value); break;
+    default: break;
     }
 }
 
-// 2.1 "Device Status Field": FEATURES_OK stays clear when the device can not work with what the driver accepted.
+// 2.1 "Device Status Field": FEATURES_OK stays clear when the device can not work with what the driver
+// accepted.
 void VirtioBlock::set_status(u8 value) {
     if (value == 0) {
         device_reset();
         set_intx(false);
         return;
     }
-    const bool acceptable = (driver_features_ & ~offered_features()) == 0 && (driver_features_ & feature_version_1);
+    const bool acceptable =
+        (driver_features_ & ~offered_features()) == 0 && (driver_features_ & feature_version_1);
     if ((value & status_features_ok) && !(status_ & status_features_ok) && !acceptable)
         value = static_cast<u8>(value & ~status_features_ok);
     status_ = static_cast<u8>((value & ~status_needs_reset) | (status_ & status_needs_reset));
@@ -199,7 +216,8 @@ u64 VirtioBlock::device_config(u64 offset, unsigned size) const {
     return part(words[offset / 8], offset & 7, size);
 }
 
-// ---- The queue --------------------------------------------------------------------------------------------------
+// ---- The queue
+// --------------------------------------------------------------------------------------------------
 
 u16 VirtioBlock::load16(u64 at) {
     u8 bytes[2];
@@ -213,7 +231,8 @@ void VirtioBlock::broken() {
 }
 
 void VirtioBlock::notify() {
-    if (!(status_ & status_driver_ok) || (status_ & status_needs_reset) || !queue_enabled_ || !bus_master()) return;
+    if (!(status_ & status_driver_ok) || (status_ & status_needs_reset) || !queue_enabled_ || !bus_master())
+        return;
     const u16 index = load16(available_ + 2);
     if (static_cast<u16>(index - next_available_) > queue_size_) {
         broken();
@@ -275,8 +294,10 @@ void VirtioBlock::copy(const std::vector<Segment>& segments, u64 skip, std::span
             continue;
         }
         const u64 bytes = std::min<u64>(segment.bytes - skip, buffer.size());
-        if (to_guest) memory_.write(segment.address + skip, buffer.data(), bytes);
-        else memory_.read(segment.address + skip, buffer.data(), bytes);
+        if (to_guest)
+            memory_.write(segment.address + skip, buffer.data(), bytes);
+        else
+            memory_.read(segment.address + skip, buffer.data(), bytes);
         buffer = buffer.subspan(bytes);
         skip = 0;
     }
@@ -290,38 +311,42 @@ u8 VirtioBlock::execute(const Chain& chain, u64& written) {
     const u64 sector = little(header + 8, 8);
     u64 in = 0, out = 0;
     bool oversized = false;
-    for (const Segment& segment : chain.writable) in += segment.bytes, oversized |= segment.bytes > segment_max + 1;
+    for (const Segment& segment : chain.writable)
+        in += segment.bytes, oversized |= segment.bytes > segment_max + 1;
     for (const Segment& segment : chain.readable)
         out += segment.bytes, oversized |= segment.bytes > segment_max + header_bytes;
     in -= 1;
     out -= header_bytes;
     if (oversized) return request_error;
     switch (type) {
-        case request_in: {
-            const u8 status = transfer(chain.writable, true, 0, in, sector);
-            if (status == request_ok) written = in;
-            return status;
-        }
-        case request_out:
-            return backend_.read_only() ? request_error : transfer(chain.readable, false, header_bytes, out, sector);
-        case request_flush: return backend_.flush() ? request_ok : request_error;
-        case request_get_id: {
-            u8 id[id_bytes] = {};
-            std::copy_n(device_id, id_bytes, id);
-            written = std::min(in, id_bytes);
-            copy(chain.writable, 0, {id, static_cast<std::size_t>(written)}, true);
-            return request_ok;
-        }
-        default: return request_unsupported;
+    case request_in: {
+        const u8 status = transfer(chain.writable, true, 0, in, sector);
+        if (status == request_ok) written = in;
+        return status;
+    }
+    case request_out:
+        return backend_.read_only() ? request_error
+                                    : transfer(chain.readable, false, header_bytes, out, sector);
+    case request_flush: return backend_.flush() ? request_ok : request_error;
+    case request_get_id: {
+        u8 id[id_bytes] = {};
+        std::copy_n(device_id, id_bytes, id);
+        written = std::min(in, id_bytes);
+        copy(chain.writable, 0, {id, static_cast<std::size_t>(written)}, true);
+        return request_ok;
+    }
+    default: return request_unsupported;
     }
 }
 
 u8 VirtioBlock::transfer(const std::vector<Segment>& data, bool to_driver, u64 skip, u64 bytes, u64 sector) {
     const u64 sectors = backend_.sectors();
-    if (bytes % sector_bytes != 0 || sector > sectors || bytes / sector_bytes > sectors - sector) return request_error;
+    if (bytes % sector_bytes != 0 || sector > sectors || bytes / sector_bytes > sectors - sector)
+        return request_error;
     std::vector<u8> buffer(std::min(bytes, buffer_bytes));
     for (u64 done = 0; done < bytes;) {
-        const std::span<u8> piece{buffer.data(), static_cast<std::size_t>(std::min(bytes - done, buffer_bytes))};
+        const std::span<u8> piece{buffer.data(),
+                                  static_cast<std::size_t>(std::min(bytes - done, buffer_bytes))};
         const u64 at = sector + done / sector_bytes;
         if (!to_driver) copy(data, skip + done, piece, false);
         if (!(to_driver ? backend_.read(at, piece) : backend_.write(at, piece))) return request_error;
@@ -369,4 +394,4 @@ void VirtioBlock::device_visit(StateVisitor& visitor) {
     visitor.value("next_used", next_used_);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

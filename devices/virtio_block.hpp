@@ -1,8 +1,8 @@
 // virtio block device on PCI, modern interface. Virtual I/O Device (VIRTIO) Version 1.0: 2.4 "Virtqueues",
 // 4.1 "Virtio Over PCI Bus", 5.2 "Block Device".
 //
-// Wiring: construct over guest RAM and a BlockBackend, attach to a PciHost. Requests complete within the write
-// that notifies the queue. Interrupts: MSI-X, else INTA.
+// Wiring: construct over guest RAM and a BlockBackend, attach to a PciHost. Requests complete within the
+// write that notifies the queue. Interrupts: MSI-X, else INTA.
 // Not modelled: the legacy interface; indirect and event-index features (not offered); more than one queue.
 // A ring that breaks the rules sets DEVICE_NEEDS_RESET, as 2.1.2 asks.
 #pragma once
@@ -18,7 +18,7 @@ namespace exeunt {
 class BlockBackend {
 public:
     virtual ~BlockBackend() = default;
-    virtual u64 sectors() const = 0;  ///< of 512 bytes
+    virtual u64 sectors() const = 0; ///< of 512 bytes
     virtual bool read_only() const = 0;
     /// Within sectors(). False: the medium failed.
     virtual bool read(u64 sector, std::span<u8> to) = 0;
@@ -42,7 +42,7 @@ private:
     static constexpr u16 queue_max = 256;
     static constexpr u16 no_vector = 0xFFFF;
     static constexpr unsigned vectors = 2;
-    static constexpr u32 segment_max = 1 << 16;  ///< SIZE_MAX
+    static constexpr u32 segment_max = 1 << 16; ///< SIZE_MAX
 
     struct Segment {
         u64 address;
@@ -73,7 +73,7 @@ private:
     DmaMemory& memory_;
     BlockBackend& backend_;
 
-    u8 window_ = 0;  ///< offset of the capability through which BARs are reached (4.1.4.7)
+    u8 window_ = 0; ///< offset of the capability through which BARs are reached (4.1.4.7)
     u64 driver_features_ = 0;
     u32 device_feature_select_ = 0, driver_feature_select_ = 0;
     u8 status_ = 0, isr_ = 0;
@@ -84,4 +84,4 @@ private:
     u16 next_available_ = 0, next_used_ = 0;
 };
 
-}  // namespace exeunt
+} // namespace exeunt

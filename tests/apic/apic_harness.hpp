@@ -51,7 +51,8 @@ struct ApicHarness {
         apics[n].accept({.vector = vector, .level = level});
     }
     bool request(u8 vector, unsigned n = 0) {
-        return test_bit(apics[n].x2apic_mode() ? msr(0x820 + vector / 32u, n) : read(LocalApic::IRR + vector / 32u * 16, n),
+        return test_bit(apics[n].x2apic_mode() ? msr(0x820 + vector / 32u, n)
+                                               : read(LocalApic::IRR + vector / 32u * 16, n),
                         vector & 31);
     }
     bool in_service(u8 vector, unsigned n = 0) {
@@ -65,4 +66,4 @@ struct ApicHarness {
     void enter_x2apic(unsigned n = 0) { CHECK(apics[n].write_msr(0x1B, apics[n].apic_base() | bit(10))); }
 };
 
-}  // namespace exeunt::test
+} // namespace exeunt::test

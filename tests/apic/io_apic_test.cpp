@@ -1,3 +1,4 @@
+// The I/O APIC: redirection entries, edges and levels, remote IRR, EOI.
 #include "tests/apic/apic_harness.hpp"
 
 using namespace exeunt;
@@ -17,14 +18,16 @@ struct IoApicHarness : ApicHarness {
         io.mmio_write(0, 4, index);
         io.mmio_write(0x10, 4, value);
     }
-    u64 entry(unsigned n) { return get(static_cast<u8>(0x10 + 2 * n)) | u64{get(static_cast<u8>(0x11 + 2 * n))} << 32; }
+    u64 entry(unsigned n) {
+        return get(static_cast<u8>(0x10 + 2 * n)) | u64{get(static_cast<u8>(0x11 + 2 * n))} << 32;
+    }
     void set_entry(unsigned n, u64 value) {
         put(static_cast<u8>(0x11 + 2 * n), high32(value));
         put(static_cast<u8>(0x10 + 2 * n), low32(value));
     }
 };
 
-}  // namespace
+} // namespace
 
 TEST_CASE("I/O APIC: registers reset and mask [82093AA 3.2]") {
     IoApicHarness t;
@@ -62,7 +65,8 @@ TEST_CASE("I/O APIC: an edge sends one message to the destination; masked it is 
     CHECK_FALSE(t.request(0x41, 1));
 }
 
-TEST_CASE("I/O APIC: a level sets remote IRR, is sent once, and again after EOI while asserted [82093AA 3.2.4]") {
+TEST_CASE(
+    "I/O APIC: a level sets remote IRR, is sent once, and again after EOI while asserted [82093AA 3.2.4]") {
     IoApicHarness t;
     t.set_entry(9, 0x8041);
     t.io.pin(9).set(true);

@@ -1,3 +1,4 @@
+// Who receives an interprocessor interrupt or a message-signalled one.
 #include "tests/apic/apic_harness.hpp"
 
 using namespace exeunt;
@@ -19,7 +20,7 @@ void send(ApicHarness& t, u32 low, u32 destination, unsigned from = 0) {
     t.write(Reg::ICR_LOW, low, from);
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("IPI: physical destinations and broadcast [SDM 3A 10.6.2.1]") {
     ApicHarness t(4);
@@ -42,7 +43,7 @@ TEST_CASE("IPI: logical destinations, flat and cluster model [SDM 3A 10.6.2.2]")
     CHECK(receivers(t, 0x41) == 0b1010);
     for (unsigned n = 0; n < 4; ++n) {
         t.write(Reg::DFR, 0, n);
-        t.write(Reg::LDR, (n / 2 << 4 | 1u << (n % 2)) << 24, n);  // two clusters of two
+        t.write(Reg::LDR, (n / 2 << 4 | 1u << (n % 2)) << 24, n); // two clusters of two
     }
     send(t, 0x4842, 0x12);
     CHECK(receivers(t, 0x42) == 0b1000);
@@ -59,7 +60,7 @@ TEST_CASE("IPI: shorthands and the modes that may use them [SDM 3A Table 10-4]")
     CHECK(receivers(t, 0x42) == 0b1111);
     t.write(Reg::ICR_LOW, 0xC'4043, 1);
     CHECK(receivers(t, 0x43) == 0b1101);
-    t.write(Reg::ICR_LOW, 0x4'4400, 1);  // NMI to self and to all including self: invalid
+    t.write(Reg::ICR_LOW, 0x4'4400, 1); // NMI to self and to all including self: invalid
     t.write(Reg::ICR_LOW, 0x8'4400, 1);
     CHECK(t.cpu[0].nmis == 0);
     CHECK(t.cpu[1].nmis == 0);
@@ -68,7 +69,8 @@ TEST_CASE("IPI: shorthands and the modes that may use them [SDM 3A Table 10-4]")
     CHECK(t.cpu[1].nmis == 0);
 }
 
-TEST_CASE("IPI: INIT, start-up, NMI and SMI reach the processor; the INIT level de-assert does not [SDM 3A 10.6.1]") {
+TEST_CASE("IPI: INIT, start-up, NMI and SMI reach the processor; the INIT level de-assert does not [SDM 3A "
+          "10.6.1]") {
     ApicHarness t(2);
     send(t, 0xC500, 1);
     CHECK(t.cpu[1].inits == 1);
@@ -80,8 +82,8 @@ TEST_CASE("IPI: INIT, start-up, NMI and SMI reach the processor; the INIT level 
     CHECK(t.cpu[1].nmis == 1);
     send(t, 0x4200, 1);
     CHECK(t.cpu[1].smis == 1);
-    send(t, 0x4300, 1);  // reserved
-    send(t, 0x4700, 1);  // reserved in the ICR
+    send(t, 0x4300, 1); // reserved
+    send(t, 0x4700, 1); // reserved in the ICR
     CHECK_FALSE(t.apic(1).interrupt_pending());
 }
 
@@ -96,7 +98,7 @@ TEST_CASE("IPI: lowest priority chooses the least loaded, and takes turns on tie
     CHECK(receivers(t, 0x41) == 0b010);
     for (unsigned n = 0; n < 3; ++n) {
         t.write(Reg::TPR, 0, n);
-        t.write(Reg::SVR, 0x3FF, n);  // without focus checking
+        t.write(Reg::SVR, 0x3FF, n); // without focus checking
     }
     unsigned total = 0;
     for (const u8 vector : {u8{0x52}, u8{0x53}, u8{0x54}}) {
@@ -127,7 +129,8 @@ TEST_CASE("IPI: vectors below 16 are a send error [SDM 3A 10.5.3]") {
     CHECK(t.read(Reg::ESR, 1) == 0);
 }
 
-TEST_CASE("MSI: address and data name destination, vector and mode; other addresses are not messages [SDM 3A 10.11]") {
+TEST_CASE("MSI: address and data name destination, vector and mode; other addresses are not messages [SDM 3A "
+          "10.11]") {
     ApicHarness t(2);
     t.enable_all();
     t.bus.message(0xFEE0'1000, 0x0041);

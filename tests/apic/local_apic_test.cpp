@@ -1,3 +1,4 @@
+// The local APIC: register rows, priorities, acceptance, LINT pins, errors, INIT.
 #include "tests/apic/apic_harness.hpp"
 
 using namespace exeunt;
@@ -9,10 +10,11 @@ TEST_CASE("local APIC: every register resets and masks as its row says [SDM 3A T
         ApicHarness t(1, {.cmci = true});
         CAPTURE(row.name);
         const bool computed = row.offset == Reg::VERSION || row.offset == Reg::ID;
-        const bool readable = row.xapic != LocalApic::Access::absent && row.xapic != LocalApic::Access::write_only;
+        const bool readable =
+            row.xapic != LocalApic::Access::absent && row.xapic != LocalApic::Access::write_only;
         if (readable && !computed) CHECK(t.read(row.offset) == row.reset);
         if (row.xapic != LocalApic::Access::read_write || row.offset == Reg::ESR) continue;
-        t.enable();  // LVT mask bits are free only then
+        t.enable(); // LVT mask bits are free only then
         if (row.offset == Reg::SVR || row.offset == Reg::ICR_LOW) continue;
         const u32 before = t.read(row.offset);
         t.write(row.offset, 0);
@@ -44,9 +46,9 @@ TEST_CASE("local APIC: a fixed interrupt goes from IRR to ISR to EOI [SDM 3A 10.
     CHECK_FALSE(t.request(0x41));
     CHECK(t.in_service(0x41));
     CHECK(t.read(Reg::PPR) == 0x40);
-    t.fixed(0x4F);  // the same class waits
+    t.fixed(0x4F); // the same class waits
     CHECK_FALSE(t.apic().interrupt_pending());
-    t.fixed(0x51);  // a higher one nests
+    t.fixed(0x51); // a higher one nests
     CHECK(t.apic().interrupt_pending());
     CHECK(t.apic().acknowledge() == 0x51);
     t.write(Reg::EOI, 0);
@@ -64,24 +66,26 @@ TEST_CASE("local APIC: the task priority holds back its class and those below [S
     CHECK(t.apic().cr8() == 4);
     t.fixed(0x4F);
     CHECK_FALSE(t.apic().interrupt_pending());
-    CHECK(t.apic().acknowledge() == 0xFF);  // spurious
+    CHECK(t.apic().acknowledge() == 0xFF); // spurious
     CHECK_FALSE(t.in_service(0xFF));
     t.apic().set_cr8(3);
     CHECK(t.read(Reg::TPR) == 0x30);
     CHECK(t.apic().interrupt_pending());
 }
 
-TEST_CASE("local APIC: software disabled, it accepts no fixed interrupts but NMI, SMI, INIT and SIPI [SDM 3A 10.4.7.2]") {
+TEST_CASE("local APIC: software disabled, it accepts no fixed interrupts but NMI, SMI, INIT and SIPI [SDM 3A "
+          "10.4.7.2]") {
     ApicHarness t;
     t.fixed(0x41);
     CHECK_FALSE(t.request(0x41));
-    for (const u8 mode : {u8{2}, u8{4}, u8{5}, u8{6}}) t.apic().accept({.vector = 0x9A, .delivery_mode = mode});
+    for (const u8 mode : {u8{2}, u8{4}, u8{5}, u8{6}})
+        t.apic().accept({.vector = 0x9A, .delivery_mode = mode});
     CHECK(t.cpu[0].smis == 1);
     CHECK(t.cpu[0].nmis == 1);
     CHECK(t.cpu[0].inits == 1);
     CHECK(t.cpu[0].sipis == std::vector<u8>{0x9A});
     t.write(Reg::LVT_TIMER, 0x30);
-    CHECK(t.read(Reg::LVT_TIMER) == 0x1'0030);  // the mask bit can not be cleared
+    CHECK(t.read(Reg::LVT_TIMER) == 0x1'0030); // the mask bit can not be cleared
     t.enable();
     t.write(Reg::LVT_TIMER, 0x30);
     CHECK(t.read(Reg::LVT_TIMER) == 0x30);
@@ -99,8 +103,8 @@ TEST_CASE("local APIC: illegal vectors and registers, ESR shows them after a wri
     CHECK(t.read(Reg::ESR) == 0);
     t.write(Reg::ESR, 0);
     CHECK(t.read(Reg::ESR) == 0x40);
-    t.write(Reg::ICR_LOW, 0x4000F);  // self, vector 0FH
-    t.read(0x040);                   // reserved
+    t.write(Reg::ICR_LOW, 0x4000F); // self, vector 0FH
+    t.read(0x040);                  // reserved
     t.write(0x500, 1);
     t.write(Reg::ESR, 0);
     CHECK(t.read(Reg::ESR) == 0xA0);
@@ -108,7 +112,8 @@ TEST_CASE("local APIC: illegal vectors and registers, ESR shows them after a wri
     CHECK(t.read(Reg::ESR) == 0);
 }
 
-TEST_CASE("local APIC: an illegal vector in LVT_ERROR itself is one more error and no endless one [SDM 3A 10.5.3]") {
+TEST_CASE("local APIC: an illegal vector in LVT_ERROR itself is one more error and no endless one [SDM 3A "
+          "10.5.3]") {
     ApicHarness t;
     t.enable();
     t.write(Reg::LVT_ERROR, 0x03);
@@ -132,11 +137,11 @@ TEST_CASE("local APIC: ExtINT through LINT0 takes the 8259's vector and leaves I
     ApicHarness t;
     t.enable();
     t.apic().lint(0).set(true);
-    CHECK_FALSE(t.apic().interrupt_pending());  // masked after reset
+    CHECK_FALSE(t.apic().interrupt_pending()); // masked after reset
     t.write(Reg::LVT_LINT0, 0x700);
     CHECK(t.apic().interrupt_pending());
     t.write(Reg::TPR, 0xFF);
-    CHECK(t.apic().interrupt_pending());  // priorities do not apply
+    CHECK(t.apic().interrupt_pending()); // priorities do not apply
     CHECK(t.apic().acknowledge() == 0x38);
     CHECK(t.pic.acknowledged == 1);
     CHECK_FALSE(t.in_service(0x38));
@@ -158,7 +163,8 @@ TEST_CASE("local APIC: globally disabled, LINT0 is INTR and LINT1 is NMI [SDM 3A
     CHECK_FALSE(t.apic().interrupt_pending());
 }
 
-TEST_CASE("local APIC: a level-triggered LINT0 sets remote IRR and comes again after EOI while asserted [SDM 3A 10.5.1]") {
+TEST_CASE("local APIC: a level-triggered LINT0 sets remote IRR and comes again after EOI while asserted [SDM "
+          "3A 10.5.1]") {
     ApicHarness t;
     t.enable();
     t.write(Reg::LVT_LINT0, 0x8041);

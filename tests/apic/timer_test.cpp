@@ -1,3 +1,4 @@
+// The APIC timer in its three modes, to the tick.
 #include "tests/apic/apic_harness.hpp"
 
 using namespace exeunt;
@@ -7,7 +8,7 @@ using Reg = LocalApic::Register;
 TEST_CASE("APIC timer: one-shot counts down once and interrupts at zero [SDM 3A 10.5.4]") {
     ApicHarness t;
     t.enable();
-    t.write(Reg::DIVIDE_CONFIG, 0xB);  // by 1: a count is 10 ticks
+    t.write(Reg::DIVIDE_CONFIG, 0xB); // by 1: a count is 10 ticks
     t.write(Reg::LVT_TIMER, 0x50);
     t.write(Reg::INITIAL_COUNT, 100);
     CHECK(t.read(Reg::CURRENT_COUNT) == 100);
@@ -27,7 +28,8 @@ TEST_CASE("APIC timer: one-shot counts down once and interrupts at zero [SDM 3A 
 }
 
 TEST_CASE("APIC timer: the divide configuration [SDM 3A Figure 10-10]") {
-    const std::pair<u32, u32> settings[] = {{0x0, 2}, {0x1, 4}, {0x2, 8}, {0x3, 16}, {0x8, 32}, {0x9, 64}, {0xA, 128}, {0xB, 1}};
+    const std::pair<u32, u32> settings[] = {{0x0, 2},  {0x1, 4},  {0x2, 8},   {0x3, 16},
+                                            {0x8, 32}, {0x9, 64}, {0xA, 128}, {0xB, 1}};
     for (const auto& [code, divisor] : settings) {
         ApicHarness t;
         t.write(Reg::DIVIDE_CONFIG, code);
@@ -69,7 +71,7 @@ TEST_CASE("APIC timer: masked it counts; an expiry while masked is lost [SDM 3A 
     t.write(Reg::LVT_TIMER, 0x50);
     t.time.run(10'000);
     CHECK_FALSE(t.request(0x50));
-    t.write(Reg::LVT_TIMER, 0x3'0050);  // periodic and masked
+    t.write(Reg::LVT_TIMER, 0x3'0050); // periodic and masked
     t.write(Reg::INITIAL_COUNT, 100);
     t.time.run(2500);
     CHECK(t.read(Reg::CURRENT_COUNT) == 50);
@@ -141,7 +143,8 @@ TEST_CASE("APIC timer: TSC-deadline fires at the deadline and disarms itself [SD
     }
 }
 
-TEST_CASE("APIC timer: IA32_TSC_DEADLINE outside its mode is ignored; without the feature it is #GP(0) [SDM 3A 10.5.4.1]") {
+TEST_CASE("APIC timer: IA32_TSC_DEADLINE outside its mode is ignored; without the feature it is #GP(0) [SDM "
+          "3A 10.5.4.1]") {
     ApicHarness t;
     CHECK(t.apic().write_msr(0x6E0, 5));
     CHECK(t.msr(0x6E0) == 0);
@@ -160,7 +163,7 @@ TEST_CASE("APIC timer: an interrupt in a count of one never starves the clock") 
     t.write(Reg::DIVIDE_CONFIG, 0xB);
     t.write(Reg::LVT_TIMER, 0x2'0050);
     t.write(Reg::INITIAL_COUNT, 1);
-    t.time.tick = 1'000'000;  // late by many periods
+    t.time.tick = 1'000'000; // late by many periods
     t.time.clock.run_due();
     CHECK(t.time.clock.next() == 1'000'010);
 }

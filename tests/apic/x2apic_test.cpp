@@ -1,3 +1,4 @@
+// x2APIC: state transitions, MSRs row by row, ICR, SELF IPI.
 #include "tests/apic/apic_harness.hpp"
 
 using namespace exeunt;
@@ -6,23 +7,23 @@ using Reg = LocalApic::Register;
 
 namespace {
 constexpr u32 msr_of(u32 offset) { return 0x800 + offset / 16; }
-}  // namespace
+} // namespace
 
 TEST_CASE("x2APIC: transitions of IA32_APIC_BASE [SDM 3A 10.12.5]") {
     ApicHarness t;
     LocalApic& a = t.apic();
     constexpr u64 base = 0xFEE0'0100, en = bit(11), extd = bit(10);
-    CHECK_FALSE(a.write_msr(0x1B, base | extd));       // invalid
-    CHECK(a.write_msr(0x1B, base));                    // xAPIC to disabled
-    CHECK_FALSE(a.write_msr(0x1B, base | en | extd));  // disabled to x2APIC
+    CHECK_FALSE(a.write_msr(0x1B, base | extd));      // invalid
+    CHECK(a.write_msr(0x1B, base));                   // xAPIC to disabled
+    CHECK_FALSE(a.write_msr(0x1B, base | en | extd)); // disabled to x2APIC
     CHECK(a.write_msr(0x1B, base | en));
     CHECK(a.write_msr(0x1B, base | en | extd));
     CHECK(a.x2apic_mode());
     CHECK_FALSE(a.page_enabled());
     CHECK(a.mmio_read(Reg::ID, 4) == 0xFFFF'FFFF);
-    CHECK_FALSE(a.write_msr(0x1B, base | en));         // x2APIC to xAPIC
+    CHECK_FALSE(a.write_msr(0x1B, base | en)); // x2APIC to xAPIC
     CHECK(t.msr(0x1B) == (base | en | extd));
-    CHECK(a.write_msr(0x1B, base));                    // x2APIC to disabled
+    CHECK(a.write_msr(0x1B, base)); // x2APIC to disabled
 }
 
 TEST_CASE("x2APIC: reserved bits of IA32_APIC_BASE are #GP(0) [SDM 3A 10.4.4]") {
@@ -41,7 +42,7 @@ TEST_CASE("x2APIC: every MSR reads, writes and faults as its row says [SDM 3A Ta
         ApicHarness t;
         CAPTURE(index);
         u64 value = 0;
-        CHECK_FALSE(t.apic().read_msr(index, value));  // xAPIC mode has none
+        CHECK_FALSE(t.apic().read_msr(index, value)); // xAPIC mode has none
         t.enter_x2apic();
         CHECK(t.apic().write_msr(msr_of(Reg::SVR), 0x1FF));
         const u32 offset = (index - 0x800) * 16;
@@ -59,9 +60,8 @@ TEST_CASE("x2APIC: every MSR reads, writes and faults as its row says [SDM 3A Ta
         if (offset == Reg::ICR_LOW) continue;
         CHECK_FALSE(t.apic().write_msr(index, bit(32)));
         for (unsigned n = 0; n < 32; ++n) {
-            const bool read_only_bit =
-                (offset >= Reg::LVT_TIMER && offset <= Reg::LVT_ERROR && n == 12) ||
-                ((offset == Reg::LVT_LINT0 || offset == Reg::LVT_LINT1) && n == 14);
+            const bool read_only_bit = (offset >= Reg::LVT_TIMER && offset <= Reg::LVT_ERROR && n == 12) ||
+                                       ((offset == Reg::LVT_LINT0 || offset == Reg::LVT_LINT1) && n == 14);
             CAPTURE(n);
             CHECK(t.apic().write_msr(index, bit(n)) == (test_bit(row->writable, n) || read_only_bit));
         }
@@ -107,11 +107,12 @@ TEST_CASE("x2APIC: ICR is one write of 64 bits; reserved bits are #GP(0) [SDM 3A
     CHECK(t.request(0x41, 2));
     CHECK_FALSE(t.request(0x41, 1));
     CHECK(t.msr(0x830) == ((u64{2} << 32) | 0x4041));
-    CHECK(t.apic().write_msr(0x830, (u64{0x0000'0006} << 32) | 0x4842));  // logical, cluster 0, processors 1 and 2
+    CHECK(t.apic().write_msr(0x830,
+                             (u64{0x0000'0006} << 32) | 0x4842)); // logical, cluster 0, processors 1 and 2
     CHECK(t.request(0x42, 1));
     CHECK(t.request(0x42, 2));
     CHECK_FALSE(t.request(0x42, 0));
-    CHECK(t.apic().write_msr(0x830, (u64{0xFFFF'FFFF} << 32) | 0x4043));  // broadcast
+    CHECK(t.apic().write_msr(0x830, (u64{0xFFFF'FFFF} << 32) | 0x4043)); // broadcast
     CHECK(t.request(0x43, 0));
     CHECK(t.request(0x43, 1));
     for (const unsigned n : {13u, 16u, 17u, 20u, 31u}) CHECK_FALSE(t.apic().write_msr(0x830, bit(n) | 0x44));
@@ -138,10 +139,10 @@ TEST_CASE("x2APIC: 8-bit destinations of I/O APIC and MSI reach cluster 0 [SDM 3
         t.enable(n);
         t.enter_x2apic(n);
     }
-    t.bus.message(0xFEE0'1000, 0x41);  // physical, ID 1
+    t.bus.message(0xFEE0'1000, 0x41); // physical, ID 1
     CHECK(t.request(0x41, 1));
     CHECK_FALSE(t.request(0x41, 0));
-    t.bus.message(0xFEE0'2004, 0x42);  // logical, bit 1
+    t.bus.message(0xFEE0'2004, 0x42); // logical, bit 1
     CHECK(t.request(0x42, 1));
     CHECK_FALSE(t.request(0x42, 0));
 }

@@ -1,3 +1,4 @@
+// ACPI fixed hardware: timer, SCI, power button, S5, reset register.
 #include "devices/acpi_pm.hpp"
 
 #include "tests/devices/fakes.hpp"
@@ -11,7 +12,8 @@ namespace {
 
 struct AcpiHarness {
     explicit AcpiHarness(AcpiPmOptions options = {})
-        : pm(time.clock, sci, [this] { ++offs; }, [this] { ++resets; }, options) {}
+        : pm(
+              time.clock, sci, [this] { ++offs; }, [this] { ++resets; }, options) {}
     FakeTime time;
     FakeLine sci;
     unsigned offs = 0, resets = 0;
@@ -20,7 +22,7 @@ struct AcpiHarness {
     u32 in(u16 port, unsigned size) { return pm.port_read(port, size); }
 };
 
-}  // namespace
+} // namespace
 
 TEST_CASE("ACPI timer: 3.579545 MHz, 32 or 24 bits [ACPI 4.8.3.3]") {
     AcpiHarness t, old({.timer_32bit = false});
@@ -55,7 +57,7 @@ TEST_CASE("ACPI: the power button sets its status bit and raises SCI when enable
     CHECK_FALSE(t.sci.level);
     t.out(0x602, 2, 0x0100);
     CHECK(t.sci.level);
-    t.out(0x600, 4, 0x0100'0100);  // status and enable in one access
+    t.out(0x600, 4, 0x0100'0100); // status and enable in one access
     CHECK_FALSE(t.sci.level);
     CHECK(t.in(0x600, 4) == 0x0100'0000);
 }
@@ -69,7 +71,7 @@ TEST_CASE("ACPI: SLP_EN with the type of S5 powers off; other types do nothing [
     CHECK(t.offs == 0);
     t.out(0x604, 2, 0x2001);
     CHECK(t.offs == 1);
-    CHECK((t.in(0x604, 2) & 0x2000) == 0);  // write only
+    CHECK((t.in(0x604, 2) & 0x2000) == 0); // write only
 }
 
 TEST_CASE("ACPI: SCI_EN through the SMI command port [ACPI 4.8.2.5]") {
@@ -81,7 +83,7 @@ TEST_CASE("ACPI: SCI_EN through the SMI command port [ACPI 4.8.2.5]") {
     t.out(0xB2, 1, 2);
     CHECK((t.in(0x604, 2) & 1) == 1);
     CHECK(t.sci.level);
-    t.out(0x604, 2, 0);  // not for software to change
+    t.out(0x604, 2, 0); // not for software to change
     CHECK((t.in(0x604, 2) & 1) == 1);
     t.out(0xB2, 1, 3);
     CHECK_FALSE(t.sci.level);

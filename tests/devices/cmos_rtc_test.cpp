@@ -1,3 +1,4 @@
+// The real-time clock: calendar, formats, interrupts, CMOS bytes.
 #include "devices/cmos_rtc.hpp"
 
 #include "tests/devices/fakes.hpp"
@@ -31,7 +32,7 @@ struct RtcHarness {
 
 using Date = std::vector<unsigned>;
 
-}  // namespace
+} // namespace
 
 TEST_CASE("RTC: starts on 2020-01-01 00:00:00, a Wednesday, in BCD and 24 hours") {
     RtcHarness t;
@@ -43,16 +44,16 @@ TEST_CASE("RTC: starts on 2020-01-01 00:00:00, a Wednesday, in BCD and 24 hours"
 }
 
 TEST_CASE("RTC: the calendar carries through days, months, leap years and centuries") {
-    RtcHarness t(CmosRtc::default_start + 58 * 86'400 + 86'399);  // 2020-02-28 23:59:59
+    RtcHarness t(CmosRtc::default_start + 58 * 86'400 + 86'399); // 2020-02-28 23:59:59
     CHECK(t.date() == Date{0x20, 0x20, 2, 0x28, 0x23, 0x59, 0x59});
     t.time.run(second);
     CHECK(t.date() == Date{0x20, 0x20, 2, 0x29, 0, 0, 0});
     t.time.run(86'400 * second);
     CHECK(t.date() == Date{0x20, 0x20, 3, 1, 0, 0, 0});
-    RtcHarness u(4'102'444'799);  // 2099-12-31 23:59:59
+    RtcHarness u(4'102'444'799); // 2099-12-31 23:59:59
     u.time.run(second);
     CHECK(u.date() == Date{0x21, 0, 1, 1, 0, 0, 0});
-    u.time.run(59 * 86'400 * second);  // 2100 is no leap year
+    u.time.run(59 * 86'400 * second); // 2100 is no leap year
     CHECK(u.date() == Date{0x21, 0, 3, 1, 0, 0, 0});
 }
 
@@ -66,7 +67,8 @@ TEST_CASE("RTC: update in progress before each second [MC146818A UIP]") {
     CHECK((t.read(0x0A) & 0x80) == 0);
 }
 
-TEST_CASE("RTC: SET stops the calendar; what was written goes on after it, in step with the divider [MC146818A SET]") {
+TEST_CASE("RTC: SET stops the calendar; what was written goes on after it, in step with the divider "
+          "[MC146818A SET]") {
     RtcHarness t;
     t.time.run_to(second / 4);
     t.write(0x0B, 0x82);
@@ -85,7 +87,7 @@ TEST_CASE("RTC: SET stops the calendar; what was written goes on after it, in st
     CHECK(t.read(0) == 0x59);
     t.time.run(second);
     CHECK(t.date() == Date{0x20, 0, 1, 1, 0, 0, 0});
-    CHECK(t.read(6) == 7);  // a Saturday
+    CHECK(t.read(6) == 7); // a Saturday
 }
 
 TEST_CASE("RTC: binary mode and 12 hours [MC146818A]") {
@@ -96,11 +98,11 @@ TEST_CASE("RTC: binary mode and 12 hours [MC146818A]") {
     t.write(0x0B, 0x00);
     CHECK(t.read(4) == 0x81);
     t.write(0x0B, 0x04);
-    t.write(4, 0x80 | 12);  // noon
+    t.write(4, 0x80 | 12); // noon
     t.write(0x0B, 0x06);
     CHECK(t.read(4) == 12);
     t.write(0x0B, 0x04);
-    t.write(4, 12);  // midnight
+    t.write(4, 12); // midnight
     t.write(0x0B, 0x06);
     CHECK(t.read(4) == 0);
 }
@@ -119,7 +121,7 @@ TEST_CASE("RTC: the update-ended interrupt comes every second until C is read [M
     CHECK(t.read(0x0C) == 0);
     t.time.run(second);
     CHECK(t.irq.rises == 2);
-    t.write(0x0B, 0x92);  // SET clears UIE
+    t.write(0x0B, 0x92); // SET clears UIE
     CHECK(t.read(0x0B) == 0x82);
 }
 
@@ -132,7 +134,7 @@ TEST_CASE("RTC: the periodic interrupt at 1024 Hz does not drift [MC146818A PIE]
         CHECK((t.read(0x0C) & 0xC0) == 0xC0);
     }
     CHECK(t.time.tick == second);
-    t.write(0x0A, 0x2F);  // 2 Hz
+    t.write(0x0A, 0x2F); // 2 Hz
     t.irq.rise_ticks.clear();
     t.time.run(second);
     REQUIRE(t.irq.rise_ticks.size() == 1);
@@ -155,7 +157,7 @@ TEST_CASE("RTC: the alarm matches, with wildcards [MC146818A AIE]") {
     t.time.run(60 * second);
     CHECK(t.irq.level);
     t.read(0x0C);
-    t.write(1, 0x75);  // no such second
+    t.write(1, 0x75); // no such second
     t.time.run(200'000 * second);
     CHECK_FALSE(t.irq.level);
 }

@@ -1,5 +1,5 @@
-// What stands around a device under test: a clock that runs timers at their tick, lines, guest RAM, a processor
-// that counts its signals, and visitors that save and restore.
+// What stands around a device under test: a clock that runs timers at their tick, lines, guest RAM, a
+// processor that counts its signals, and visitors that save and restore.
 #pragma once
 
 #include "base/bus.hpp"
@@ -128,4 +128,4 @@ inline Saver save(Device& device) {
     return saver;
 }
 
-}  // namespace exeunt::test
+} // namespace exeunt::test

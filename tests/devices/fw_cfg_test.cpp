@@ -1,3 +1,4 @@
+// fw_cfg: items, the file directory, DMA, hostile requests.
 #include "devices/fw_cfg.hpp"
 
 #include "tests/devices/fakes.hpp"
@@ -33,12 +34,12 @@ struct FwCfgHarness {
         put_big(0x1004, length, 4);
         put_big(0x1008, to, 8);
         fw.port_write(0x514, 4, 0);
-        fw.port_write(0x518, 4, 0x0010'0000);  // 1000H, big-endian
+        fw.port_write(0x518, 4, 0x0010'0000); // 1000H, big-endian
         return static_cast<u32>(memory.ram[0x1003]) | static_cast<u32>(memory.get(0x1000, 3)) << 8;
     }
 };
 
-}  // namespace
+} // namespace
 
 TEST_CASE("fw_cfg: signature, interface version, legacy numbers [QEMU fw_cfg]") {
     FwCfgHarness t;
@@ -81,9 +82,9 @@ TEST_CASE("fw_cfg: DMA announces itself, selects, reads, skips [QEMU fw_cfg DMA]
     CHECK(t.dma(0x0020'000A, 3, 0x2000) == 0);
     CHECK(t.memory.get(0x2000, 4) == 0x0003'0201);
     CHECK(t.dma(0x0000'0004, 2, 0) == 0);
-    CHECK(t.dma(0x0000'0002, 5, 0x3000) == 0);  // past the end: zeros
+    CHECK(t.dma(0x0000'0002, 5, 0x3000) == 0); // past the end: zeros
     CHECK(t.memory.get(0x3000, 5) == 0x08'0706);
-    CHECK(t.dma(0x0020'0018, 4, 0x2000) == 1);  // nothing is writable
+    CHECK(t.dma(0x0020'0018, 4, 0x2000) == 1); // nothing is writable
 }
 
 TEST_CASE("fw_cfg: hostile lengths and addresses") {

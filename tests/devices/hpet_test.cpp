@@ -1,3 +1,4 @@
+// The HPET: counter, comparators, periodic mode, legacy replacement.
 #include "devices/hpet.hpp"
 
 #include "tests/devices/fakes.hpp"
@@ -23,9 +24,10 @@ struct HpetHarness {
     void write(u64 offset, u64 value, unsigned size = 8) { hpet.mmio_write(offset, size, value); }
 };
 
-constexpr u64 to_gsi20 = 20 << 9, to_gsi23 = 23 << 9, enable = 4, level = 2, periodic = 8, set_value = 0x40, bits32 = 0x100;
+constexpr u64 to_gsi20 = 20 << 9, to_gsi23 = 23 << 9, enable = 4, level = 2, periodic = 8, set_value = 0x40,
+              bits32 = 0x100;
 
-}  // namespace
+} // namespace
 
 TEST_CASE("HPET: capabilities: 100 ns, three comparators of 64 bits, legacy replacement [HPET 2.3.4]") {
     HpetHarness t;
@@ -145,7 +147,7 @@ TEST_CASE("HPET: legacy replacement takes interrupts 0 and 8 from PIT and RTC [H
     t.time.run(10'000);
     CHECK(t.irq8.level);
     t.write(0x10, 1);
-    CHECK(t.irq0.level);  // the PIT again
+    CHECK(t.irq0.level); // the PIT again
     CHECK(t.irq8.level);
 }
 

@@ -1,3 +1,4 @@
+// The test device, isa-debug-exit, and lines that join.
 #include "devices/debug_exit.hpp"
 #include "devices/lines.hpp"
 #include "devices/pc_testdev.hpp"
@@ -21,7 +22,7 @@ struct TestdevHarness {
     }
 };
 
-}  // namespace
+} // namespace
 
 TEST_CASE("pc-testdev: one latch, seen at E0H and E8H in all sizes") {
     TestdevHarness t;
@@ -42,7 +43,7 @@ TEST_CASE("pc-testdev: flush and interrupt lines") {
     CHECK(t.line3.level);
     t.device.port_write(0x2003, 4, 0);
     CHECK_FALSE(t.line3.level);
-    t.device.port_write(0x2004, 1, 1);  // no such line
+    t.device.port_write(0x2004, 1, 1); // no such line
     t.device.port_write(0x2017, 4, 1);
     t.device.port_write(0x2018, 1, 1);
 }

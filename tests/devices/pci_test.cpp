@@ -1,3 +1,4 @@
+// PCI: configuration space by ports and ECAM, BARs, INTx routing, MSI and MSI-X.
 #include "devices/pci_host.hpp"
 
 #include "tests/devices/fakes.hpp"
@@ -12,7 +13,8 @@ namespace {
 /// A function with one BAR of each kind, MSI and MSI-X.
 class TestFunction final : public PciDevice {
 public:
-    TestFunction() : PciDevice({.vendor = 0x1234, .device = 0x5678, .class_code = 0xFF'00'00, .revision = 7}) {
+    TestFunction()
+        : PciDevice({.vendor = 0x1234, .device = 0x5678, .class_code = 0xFF'00'00, .revision = 7}) {
         set_interrupt_pin(1);
         add_bar(0, BarKind::memory32, 0x2000);
         add_bar(1, BarKind::io, 0x20);
@@ -21,7 +23,9 @@ public:
         add_msix(3, 0, 0x1000, 0x1800);
     }
     u64 bar_read(unsigned bar, u64 offset, unsigned) override { return bar << 24 | offset; }
-    void bar_write(unsigned bar, u64 offset, unsigned, u64 value) override { written.push_back({bar, offset, value}); }
+    void bar_write(unsigned bar, u64 offset, unsigned, u64 value) override {
+        written.push_back({bar, offset, value});
+    }
     using PciDevice::send_msi;
     using PciDevice::send_msix;
     using PciDevice::set_intx;
@@ -44,7 +48,9 @@ struct PciHarness {
         for (std::size_t i = 0; i < N; ++i) result[i] = &from[i];
         return result;
     }
-    static u32 address(unsigned device, unsigned offset) { return 0x8000'0000 | device << 11 | (offset & 0xFC); }
+    static u32 address(unsigned device, unsigned offset) {
+        return 0x8000'0000 | device << 11 | (offset & 0xFC);
+    }
     u32 read(unsigned device, unsigned offset, unsigned size = 4) {
         host.port_write(0xCF8, 4, address(device, offset));
         return host.port_read(static_cast<u16>(0xCFC + (offset & 3)), size);
@@ -62,7 +68,7 @@ struct PciHarness {
 
 constexpr u64 ecam(unsigned device, unsigned offset) { return PciHost::ecam_base + (device << 15) + offset; }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("PCI: configuration mechanism #1 [PCI 3.0 3.2.2.3.2]") {
     PciHarness t;
@@ -74,12 +80,12 @@ TEST_CASE("PCI: configuration mechanism #1 [PCI 3.0 3.2.2.3.2]") {
     CHECK(t.read(2, 8, 1) == 7);
     CHECK(t.read(3, 0) == 0xFFFF'FFFF);
     CHECK(t.read(3, 0, 2) == 0xFFFF);
-    t.host.port_write(0xCF8, 4, 0x0000'1000);  // not enabled
+    t.host.port_write(0xCF8, 4, 0x0000'1000); // not enabled
     CHECK(t.host.port_read(0xCFC, 4) == 0xFFFF'FFFF);
-    t.host.port_write(0xCF8, 4, 0x8001'1000);  // bus 1
+    t.host.port_write(0xCF8, 4, 0x8001'1000); // bus 1
     CHECK(t.host.port_read(0xCFC, 4) == 0xFFFF'FFFF);
     CHECK(t.host.port_read(0xCF8, 4) == 0x8001'1000);
-    t.host.port_write(0xCF8, 1, 0xFF);  // only doublewords
+    t.host.port_write(0xCF8, 1, 0xFF); // only doublewords
     CHECK(t.host.port_read(0xCF8, 4) == 0x8001'1000);
     CHECK(t.host.port_read(0xCFE, 4) == 0xFFFF'FFFF);
 }
@@ -167,11 +173,11 @@ TEST_CASE("PCI: INTx reaches its GSI, and the 8259 input that its PIRQ is routed
     for (const FakeLine& line : t.isa) CHECK_FALSE(line.level);
     t.write(31, 0x62, 5, 1);
     CHECK(t.isa[5].level);
-    t.write(31, 0x62, 2, 1);  // not an input that can be chosen
+    t.write(31, 0x62, 2, 1); // not an input that can be chosen
     for (const FakeLine& line : t.isa) CHECK_FALSE(line.level);
     t.write(31, 0x62, 0x85, 1);
     CHECK_FALSE(t.isa[5].level);
-    t.write(2, 4, 0x400, 2);  // interrupt disable
+    t.write(2, 4, 0x400, 2); // interrupt disable
     CHECK_FALSE(t.gsi[2].level);
     CHECK((t.read(2, 6, 2) & 8) == 8);
     t.write(2, 4, 0, 2);
@@ -215,10 +221,10 @@ TEST_CASE("PCI: MSI-X vectors, masks and pending bits [PCI 3.0 6.8.2]") {
     t.function.send_msix(1);
     CHECK(t.messages.sent.empty());
     CHECK(t.host.memory_read(pending, 8) == 2);
-    t.host.memory_write(table + 28, 4, 0xFFFF'FFFE);  // unmask
+    t.host.memory_write(table + 28, 4, 0xFFFF'FFFE); // unmask
     CHECK(t.messages.sent == std::vector<FakeMessages::Message>{{0x2'FEE0'1000, 0x42}});
     CHECK(t.host.memory_read(pending, 8) == 0);
-    t.write(2, msix + 2, 0xC000, 2);  // function mask
+    t.write(2, msix + 2, 0xC000, 2); // function mask
     t.function.send_msix(1);
     CHECK(t.messages.sent.size() == 1);
     t.write(2, msix + 2, 0x8000, 2);
@@ -226,9 +232,9 @@ TEST_CASE("PCI: MSI-X vectors, masks and pending bits [PCI 3.0 6.8.2]") {
     t.function.send_msix(3);
     t.function.send_msix(63);
     CHECK(t.messages.sent.size() == 2);
-    t.host.memory_write(table + 2, 2, 0xFFFF);  // not a doubleword
+    t.host.memory_write(table + 2, 2, 0xFFFF); // not a doubleword
     CHECK(t.host.memory_read(table, 4) == 0);
-    CHECK(t.host.memory_read(table + 0x30, 4) == 0x1030);  // past the table: the device's own
+    CHECK(t.host.memory_read(table + 0x30, 4) == 0x1030); // past the table: the device's own
 }
 
 TEST_CASE("PCI: any access to any configuration register neither traps nor changes identity") {

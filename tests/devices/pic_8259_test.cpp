@@ -1,3 +1,4 @@
+// The 8259 pair: priorities, EOI, modes, cascade, poll, ELCR.
 #include "devices/pic_8259.hpp"
 
 #include "tests/devices/fakes.hpp"
@@ -34,7 +35,7 @@ struct PicHarness {
     void lower(unsigned n) { pic.irq(n).set(false); }
 };
 
-}  // namespace
+} // namespace
 
 TEST_CASE("8259: before initialization nothing is requested") {
     FakeLine intr;
@@ -54,7 +55,7 @@ TEST_CASE("8259: an edge requests, INTA serves it, EOI ends it [8259A]") {
     CHECK(t.isr() == 0x10);
     t.out(0x20, 0x20);
     CHECK(t.isr() == 0);
-    CHECK_FALSE(t.intr.level);  // still high is no new edge
+    CHECK_FALSE(t.intr.level); // still high is no new edge
     t.lower(4);
     t.raise(4);
     CHECK(t.intr.level);
@@ -70,9 +71,9 @@ TEST_CASE("8259: priorities nest; an equal or lower request waits [8259A Fully N
     CHECK(t.intr.level);
     CHECK(t.pic.acknowledge() == 0x31);
     CHECK(t.isr() == 0x12);
-    t.out(0x20, 0x20);  // the highest first
+    t.out(0x20, 0x20); // the highest first
     CHECK(t.isr() == 0x10);
-    t.out(0x20, 0x64);  // specific EOI of 4
+    t.out(0x20, 0x64); // specific EOI of 4
     CHECK(t.isr() == 0);
     CHECK(t.pic.acknowledge() == 0x35);
 }
@@ -128,7 +129,7 @@ TEST_CASE("8259: a slave request that goes away is the slave's vector 7, with IR
     t.raise(12);
     t.out(0xA1, 0xFF);
     CHECK_FALSE(t.intr.level);
-    CHECK(t.pic.acknowledge() == 0x37);  // here the master has nothing either
+    CHECK(t.pic.acknowledge() == 0x37); // here the master has nothing either
 }
 
 TEST_CASE("8259: automatic EOI leaves nothing in service") {
@@ -143,12 +144,12 @@ TEST_CASE("8259: rotation and set priority [8259A Automatic Rotation, Specific R
     t.raise(0);
     t.raise(1);
     CHECK(t.pic.acknowledge() == 0x30);
-    t.out(0x20, 0xA0);  // rotate on non-specific EOI: 0 is lowest now
+    t.out(0x20, 0xA0); // rotate on non-specific EOI: 0 is lowest now
     t.lower(0);
     t.raise(0);
     CHECK(t.pic.acknowledge() == 0x31);
     t.out(0x20, 0x20);
-    t.out(0x20, 0xC4);  // 4 is lowest, 5 highest
+    t.out(0x20, 0xC4); // 4 is lowest, 5 highest
     t.raise(5);
     CHECK(t.pic.acknowledge() == 0x35);
 }
@@ -164,7 +165,7 @@ TEST_CASE("8259: special mask mode lets lower requests through a masked service 
     t.out(0x20, 0x68);
     CHECK(t.intr.level);
     CHECK(t.pic.acknowledge() == 0x36);
-    t.out(0x20, 0x20);  // leaves the masked level in service
+    t.out(0x20, 0x20); // leaves the masked level in service
     CHECK(t.isr() == 0x02);
 }
 

@@ -1,3 +1,4 @@
+// The 8254: six modes to the cycle, gates, latches, read-back; port 61H.
 #include "devices/pit_8254.hpp"
 
 #include "tests/devices/fakes.hpp"
@@ -22,7 +23,9 @@ struct PitHarness {
         out(static_cast<u16>(0x40 + channel), static_cast<u8>(count >> 8));
     }
     /// To the first tick of a cycle counted from tick 0.
-    void to_cycle(u64 cycle) { time.run_to((cycle * ticks_per_second + Pit8254::frequency - 1) / Pit8254::frequency); }
+    void to_cycle(u64 cycle) {
+        time.run_to((cycle * ticks_per_second + Pit8254::frequency - 1) / Pit8254::frequency);
+    }
     u16 count(unsigned channel) {
         const u16 port = static_cast<u16>(0x40 + channel);
         out(0x43, static_cast<u8>(channel << 6));
@@ -36,7 +39,7 @@ struct PitHarness {
     bool out_pin(unsigned channel) { return status(channel) & 0x80; }
 };
 
-}  // namespace
+} // namespace
 
 TEST_CASE("8254 mode 0: OUT goes high when the count ends, once [8254 Mode 0]") {
     PitHarness t;
@@ -54,7 +57,7 @@ TEST_CASE("8254 mode 0: OUT goes high when the count ends, once [8254 Mode 0]") 
     CHECK(t.count(0) == 0xFFFE);
     t.to_cycle(200'000);
     CHECK(t.out0.rises == 1);
-    t.out(0x40, 10);  // the first byte of a new count lowers OUT
+    t.out(0x40, 10); // the first byte of a new count lowers OUT
     CHECK_FALSE(t.out0.level);
 }
 
@@ -71,7 +74,8 @@ TEST_CASE("8254 mode 2: one pulse in every period; the first and the millionth a
     REQUIRE(t.out0.rise_ticks.size() == 999);
     for (u64 k = 2; k <= 1000; ++k) {
         const u64 cycle = 1 + 11932 * k;
-        CHECK(t.out0.rise_ticks[k - 2] == (cycle * ticks_per_second + Pit8254::frequency - 1) / Pit8254::frequency);
+        CHECK(t.out0.rise_ticks[k - 2] ==
+              (cycle * ticks_per_second + Pit8254::frequency - 1) / Pit8254::frequency);
     }
 }
 
@@ -145,7 +149,7 @@ TEST_CASE("8254 modes 1 and 5: the rising gate triggers [8254 Mode 1, Mode 5]") 
     t.out(0x61, 1);
     t.to_cycle(200);
     t.out(0x61, 0);
-    t.out(0x61, 1);  // retriggered
+    t.out(0x61, 1); // retriggered
     t.to_cycle(300);
     CHECK_FALSE(t.out_pin(2));
     t.to_cycle(301);
@@ -172,7 +176,7 @@ TEST_CASE("8254 mode 4: a strobe of one cycle [8254 Mode 4]") {
     t.to_cycle(102);
     CHECK(t.out0.level);
     t.to_cycle(100'000);
-    CHECK(t.out0.rises == 2);  // at the control word, and after the strobe
+    CHECK(t.out0.rises == 2); // at the control word, and after the strobe
 }
 
 TEST_CASE("8254: BCD counts, and 0 is the largest [8254 Operation]") {
@@ -190,15 +194,15 @@ TEST_CASE("8254: BCD counts, and 0 is the largest [8254 Operation]") {
 
 TEST_CASE("8254: one-byte access, latches and read-back [8254 Read-Back Command]") {
     PitHarness t;
-    t.out(0x43, 0x14);  // channel 0, low byte only, mode 2
+    t.out(0x43, 0x14); // channel 0, low byte only, mode 2
     t.out(0x40, 200);
     t.to_cycle(51);
     CHECK(t.in(0x40) == 150);
-    t.out(0x43, 0x00);  // latch
+    t.out(0x43, 0x00); // latch
     t.to_cycle(61);
     CHECK(t.in(0x40) == 150);
     CHECK(t.in(0x40) == 140);
-    t.out(0x43, 0xC2);  // read back count and status of channel 0: status first
+    t.out(0x43, 0xC2); // read back count and status of channel 0: status first
     CHECK(t.in(0x40) == 0x94);
     CHECK(t.in(0x40) == 140);
     t.program(1, 2, 0x1234);

@@ -1,3 +1,4 @@
+// The keyboard controller and its keyboard.
 #include "devices/ps2_8042.hpp"
 
 #include "tests/devices/fakes.hpp"
@@ -26,7 +27,7 @@ struct KeyboardHarness {
 
 using Bytes = std::vector<unsigned>;
 
-}  // namespace
+} // namespace
 
 TEST_CASE("8042: self-test, keyboard test, command byte") {
     KeyboardHarness t;
@@ -51,7 +52,7 @@ TEST_CASE("8042: there is no auxiliary port") {
     CHECK(t.drain() == Bytes{0x01});
     t.out(0x64, 0xD3);
     t.out(0x60, 0x5A);
-    CHECK((t.in(0x64) & 0x21) == 0x01);  // not marked as auxiliary data
+    CHECK((t.in(0x64) & 0x21) == 0x01); // not marked as auxiliary data
     CHECK(t.drain() == Bytes{0x5A});
     t.out(0x64, 0xD4);
     t.out(0x60, 0xF2);

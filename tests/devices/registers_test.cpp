@@ -1,4 +1,5 @@
-// Every register of the devices that have row tables: reset value, bits that stay, bits that a written one clears.
+// Every register of the devices that have row tables: reset value, bits that stay, bits that a written one
+// clears.
 #include "devices/acpi_pm.hpp"
 #include "devices/hpet.hpp"
 #include "devices/pci_host.hpp"
@@ -17,7 +18,9 @@ struct SerialUnderTest {
     FakeLine irq;
     Serial16550 device{time.clock, irq, [](u8) {}};
     static constexpr auto rows = Serial16550::rows;
-    u64 read(const RegisterRow& row) { return device.port_read(static_cast<u16>(0x3F8 + row.offset), row.bytes); }
+    u64 read(const RegisterRow& row) {
+        return device.port_read(static_cast<u16>(0x3F8 + row.offset), row.bytes);
+    }
     void write(const RegisterRow& row, u64 value) {
         device.port_write(static_cast<u16>(0x3F8 + row.offset), row.bytes, static_cast<u32>(value));
     }
@@ -37,7 +40,9 @@ struct AcpiUnderTest {
     FakeLine sci;
     AcpiPm device{time.clock, sci, [] {}, [] {}};
     static constexpr auto rows = AcpiPm::rows;
-    u16 port(const RegisterRow& row, unsigned half) { return static_cast<u16>(AcpiPm::base + row.offset + 4 * half); }
+    u16 port(const RegisterRow& row, unsigned half) {
+        return static_cast<u16>(AcpiPm::base + row.offset + 4 * half);
+    }
     u64 read(const RegisterRow& row) {
         if (row.bytes < 8) return device.port_read(port(row, 0), row.bytes);
         return device.port_read(port(row, 0), 4) | u64{device.port_read(port(row, 1), 4)} << 32;
@@ -48,9 +53,10 @@ struct AcpiUnderTest {
     }
 };
 
-}  // namespace
+} // namespace
 
-TEST_CASE_TEMPLATE("every register resets and masks as its row says", Under, SerialUnderTest, HpetUnderTest, AcpiUnderTest) {
+TEST_CASE_TEMPLATE("every register resets and masks as its row says", Under, SerialUnderTest, HpetUnderTest,
+                   AcpiUnderTest) {
     for (const RegisterRow& row : Under::rows) {
         Under t;
         CAPTURE(row.name);

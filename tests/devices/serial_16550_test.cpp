@@ -1,3 +1,4 @@
+// The 16550: FIFO, interrupts and their priority, loopback.
 #include "devices/serial_16550.hpp"
 
 #include "tests/devices/fakes.hpp"
@@ -25,7 +26,7 @@ struct SerialHarness {
     }
 };
 
-}  // namespace
+} // namespace
 
 TEST_CASE("16550: what is written to THR is sent at once, and LSR says that it is empty [PC16550D]") {
     SerialHarness t;
@@ -47,7 +48,8 @@ TEST_CASE("16550: the divisor latch shadows THR and IER [PC16550D]") {
     CHECK(t.sent.empty());
 }
 
-TEST_CASE("16550: THRE interrupts when enabled and after each character; reading IIR withdraws it [PC16550D]") {
+TEST_CASE(
+    "16550: THRE interrupts when enabled and after each character; reading IIR withdraws it [PC16550D]") {
     SerialHarness t;
     t.enable(0x02);
     CHECK(t.irq.level);
@@ -61,7 +63,7 @@ TEST_CASE("16550: THRE interrupts when enabled and after each character; reading
     t.out(1, 0x02);
     CHECK(t.irq.level);
     CHECK(t.in(2) == 0x02);
-    t.out(1, 0x02);  // it was enabled already
+    t.out(1, 0x02); // it was enabled already
     CHECK_FALSE(t.irq.level);
 }
 
@@ -84,7 +86,7 @@ TEST_CASE("16550: received data, one at a time without FIFO [PC16550D]") {
     CHECK(t.in(0) == 'b');
     CHECK_FALSE(t.irq.level);
     CHECK((t.in(5) & 0x01) == 0);
-    CHECK(t.in(0) == 'b');  // the buffer keeps its last value
+    CHECK(t.in(0) == 'b'); // the buffer keeps its last value
 }
 
 TEST_CASE("16550: FIFO trigger level and character timeout [PC16550D FIFO Interrupt Mode Operation]") {
@@ -92,8 +94,8 @@ TEST_CASE("16550: FIFO trigger level and character timeout [PC16550D FIFO Interr
     t.out(3, 0x83);
     t.out(0, 1);
     t.out(1, 0);
-    t.out(3, 0x03);  // 115200 8N1: a character is 86,805 ticks
-    t.out(2, 0x81);  // trigger at 8
+    t.out(3, 0x03); // 115200 8N1: a character is 86,805 ticks
+    t.out(2, 0x81); // trigger at 8
     t.enable(0x01);
     CHECK(t.in(2) == 0xC1);
     t.receive("1234567");
@@ -139,11 +141,12 @@ TEST_CASE("16550: clearing the receive FIFO, and disabling FIFOs clears them [PC
     CHECK(t.in(2) == 0x01);
 }
 
-TEST_CASE("16550: loopback joins transmitter and receiver, modem outputs and inputs; overrun [PC16550D Loopback]") {
+TEST_CASE(
+    "16550: loopback joins transmitter and receiver, modem outputs and inputs; overrun [PC16550D Loopback]") {
     SerialHarness t;
     CHECK(t.in(6) == 0xB0);
-    t.out(4, 0x1A);  // loop, OUT2, RTS
-    CHECK(t.in(6) == 0x92);  // DSR went away: delta DSR; RTS is CTS, OUT2 is DCD
+    t.out(4, 0x1A);         // loop, OUT2, RTS
+    CHECK(t.in(6) == 0x92); // DSR went away: delta DSR; RTS is CTS, OUT2 is DCD
     CHECK(t.in(6) == 0x90);
     t.out(0, 'x');
     CHECK(t.sent.empty());

@@ -1,3 +1,4 @@
+// virtio block: transport, requests, and rings that break the rules.
 #include "devices/pci_host.hpp"
 #include "devices/virtio_block.hpp"
 #include "tests/devices/fakes.hpp"
@@ -32,7 +33,8 @@ struct FakeDisk final : BlockBackend {
     }
 };
 
-constexpr u64 desc = 0x1000, avail = 0x2000, used = 0x3000, request = 0x4000, data = 0x8000, status_at = 0x5000;
+constexpr u64 desc = 0x1000, avail = 0x2000, used = 0x3000, request = 0x4000, data = 0x8000,
+              status_at = 0x5000;
 constexpr u32 f_next = 1, f_write = 2;
 
 /// A driver: the device is on a PCI host, its queue has 8 entries.
@@ -98,7 +100,7 @@ struct DiskHarness {
     u64 device_status() { return get(0x14, 1); }
 };
 
-}  // namespace
+} // namespace
 
 TEST_CASE("virtio block: PCI identity and the five structure capabilities [VIRTIO 4.1]") {
     DiskHarness t(false);
@@ -120,7 +122,7 @@ TEST_CASE("virtio block: features, device configuration, queue limits [VIRTIO 4.
     CHECK(t.get(0x18, 2) == 256);
     CHECK(t.get(0x2000, 8) == 64);
     CHECK(t.get(0x2014, 4) == 512);
-    t.put(0x18, 2, 3);  // not a power of two
+    t.put(0x18, 2, 3); // not a power of two
     CHECK(t.get(0x18, 2) == 256);
     t.put(0x18, 2, 512);
     CHECK(t.get(0x18, 2) == 256);
@@ -161,7 +163,7 @@ TEST_CASE("virtio block: write, read back, used ring and INTx [VIRTIO 5.2.6]") {
     CHECK(t.transfer(0, 5, 1024, true) == 0);
     CHECK(t.memory.ram[data + 9] == 63);
     CHECK(t.memory.get(used + 4 + 8 + 4, 4) == 1025);
-    for (unsigned i = 0; i < 20; ++i) CHECK(t.transfer(0, i, 512, true) == 0);  // around the ring
+    for (unsigned i = 0; i < 20; ++i) CHECK(t.transfer(0, i, 512, true) == 0); // around the ring
     CHECK(t.memory.get(used + 2, 2) == 22);
 }
 
@@ -175,7 +177,7 @@ TEST_CASE("virtio block: header, data and status may be cut anywhere [VIRTIO 2.4
     t.descriptor(3, data + 100, 413, f_write);
     t.submit(0);
     CHECK(t.memory.ram[data + 511] == 0xFF);
-    CHECK(t.memory.ram[data + 512] == 0);  // the status
+    CHECK(t.memory.ram[data + 512] == 0); // the status
 }
 
 TEST_CASE("virtio block: flush, identity, unsupported requests [VIRTIO 5.2.6]") {
@@ -188,14 +190,15 @@ TEST_CASE("virtio block: flush, identity, unsupported requests [VIRTIO 5.2.6]") 
     CHECK(t.device_status() == 15);
 }
 
-TEST_CASE("virtio block: errors of range, size, medium and read-only disks are in the status [VIRTIO 5.2.6]") {
+TEST_CASE(
+    "virtio block: errors of range, size, medium and read-only disks are in the status [VIRTIO 5.2.6]") {
     DiskHarness t;
     CHECK(t.transfer(0, 64, 512, true) == 1);
     CHECK(t.transfer(0, 63, 1024, true) == 1);
     CHECK(t.transfer(0, ~u64{0}, 512, true) == 1);
     CHECK(t.transfer(0, u64{1} << 55, 512, true) == 1);
     CHECK(t.transfer(0, 0, 513, true) == 1);
-    CHECK(t.transfer(0, 0, 0xFFFF'FE00, true) == 1);  // above SIZE_MAX
+    CHECK(t.transfer(0, 0, 0xFFFF'FE00, true) == 1); // above SIZE_MAX
     CHECK(t.disk.reads == 0);
     t.disk.broken = true;
     CHECK(t.transfer(0, 0, 512, true) == 1);
@@ -252,7 +255,8 @@ TEST_CASE("virtio block: a ring that breaks the rules stops the device [VIRTIO 2
     CHECK(t.transfer(0, 0, 512, true) == 0);
 }
 
-TEST_CASE("virtio block: nothing happens before DRIVER_OK, without bus mastering, or with wild ring addresses") {
+TEST_CASE(
+    "virtio block: nothing happens before DRIVER_OK, without bus mastering, or with wild ring addresses") {
     DiskHarness t;
     t.block.config_write(4, 2, 2);
     t.transfer(0, 0, 512, true);
@@ -274,7 +278,7 @@ TEST_CASE("virtio block: nothing happens before DRIVER_OK, without bus mastering
         v.put(0x1C, 2, 1);
         v.put(0x14, 1, 15);
         v.put(0x3000, 2, 0);
-        if (wild == u64{1} << 63) CHECK((v.device_status() & 0x40) != 0);  // all ones there
+        if (wild == u64{1} << 63) CHECK((v.device_status() & 0x40) != 0); // all ones there
     }
 }
 
