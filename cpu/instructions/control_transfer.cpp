@@ -1,5 +1,5 @@
-// Control transfer instructions: SDM 1 5.1.7, 6.4 "Calling Procedures Using CALL and RET"; each by its name in
-// volume 2. NOP, PAUSE, UD and ENDBR too. Far JMP, CALL and RET come through here and are done in
+// Control transfer instructions: SDM 1 5.1.7, 6.4 "Calling Procedures Using CALL and RET"; each by its name
+// in volume 2. NOP, PAUSE, UD and ENDBR too. Far JMP, CALL and RET come through here and are done in
 // far_transfer.cpp.
 #include "cpu/instructions/far_transfer.hpp"
 #include "cpu/instructions/integer.hpp"
