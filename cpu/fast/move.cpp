@@ -232,7 +232,10 @@ Handler select_move(const Insn& insn, u16 offset, Op& op) {
         case ZYDIS_MNEMONIC_CDQ: return cdq;
         case ZYDIS_MNEMONIC_NOP:
         case ZYDIS_MNEMONIC_ENDBR32:
-        case ZYDIS_MNEMONIC_ENDBR64: return nop;
+        case ZYDIS_MNEMONIC_ENDBR64:
+        case ZYDIS_MNEMONIC_PREFETCHNTA:
+        case ZYDIS_MNEMONIC_PREFETCHT0:
+        case ZYDIS_MNEMONIC_PREFETCHW: return nop;
         default: return select_conditional(insn, op);
     }
 }

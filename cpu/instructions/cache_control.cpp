@@ -1,4 +1,4 @@
-// Caches and translations: INVD, WBINVD, WBNOINVD, CLFLUSH, CLFLUSHOPT, CLWB, CLZERO, INVLPG, INVPCID,
+// Caches and translations: INVD, WBINVD, WBNOINVD, PREFETCHh, CLFLUSH, CLFLUSHOPT, CLWB, CLZERO, INVLPG, INVPCID,
 // fences. The manual's page of each mnemonic; SDM 3A 4.10.4.1 "Operations that Invalidate TLBs and
 // Paging-Structure Caches".
 //
@@ -34,6 +34,15 @@ Result<void> touch_line(Cpu& cpu, const Insn& insn) {
 Result<void> exec_CLFLUSH(Cpu& cpu, const Insn& insn) { return touch_line(cpu, insn); }
 Result<void> exec_CLFLUSHOPT(Cpu& cpu, const Insn& insn) { return touch_line(cpu, insn); }
 Result<void> exec_CLWB(Cpu& cpu, const Insn& insn) { return touch_line(cpu, insn); }
+
+// Hints, and there is no cache: nothing is touched, nothing faults.
+Result<void> exec_PREFETCH(Cpu&, const Insn&) { return {}; }
+Result<void> exec_PREFETCHNTA(Cpu&, const Insn&) { return {}; }
+Result<void> exec_PREFETCHT0(Cpu&, const Insn&) { return {}; }
+Result<void> exec_PREFETCHT1(Cpu&, const Insn&) { return {}; }
+Result<void> exec_PREFETCHT2(Cpu&, const Insn&) { return {}; }
+Result<void> exec_PREFETCHW(Cpu&, const Insn&) { return {}; }
+Result<void> exec_PREFETCHWT1(Cpu&, const Insn&) { return {}; }
 
 // CLZERO: the 64-byte line that rAX points into becomes 0.
 Result<void> exec_CLZERO(Cpu& cpu, const Insn& insn) {
