@@ -16,13 +16,13 @@ u64 LocalApic::timer_period() const {
 }
 
 void LocalApic::settle_timer() {
-    const Tick now = clock_.now();
     if (timer_mode() == TimerMode::tsc_deadline) {
-        if (tsc_deadline_ != 0 && now + tsc_.tsc_offset() >= tsc_deadline_) tsc_deadline_ = 0;
+        // While it is not masked, a deadline that passed is timer_expired()'s to clear.
+        if ((reg(LVT_TIMER) & lvt_mask) && !before_deadline()) tsc_deadline_ = 0;
         return;
     }
     if (count_ == 0) return;
-    const u64 elapsed = (now - count_start_) / timer_period();
+    const u64 elapsed = (clock_.now() - count_start_) / timer_period();
     if (elapsed < count_) return;
     const u32 initial = reg(INITIAL_COUNT);
     if (timer_mode() != TimerMode::periodic || initial == 0) {

@@ -133,6 +133,27 @@ TEST_CASE("APIC timer: TSC-deadline fires at the deadline and disarms itself [SD
         t.time.run_to(10'000);
         CHECK(t.request(0x50));
     }
+    SUBCASE("a TSC set past the deadline leaves it to fire, whoever looks") {
+        t.apic().acknowledge();
+        t.apic().write_msr(0x6E0, 1'100'000);
+        t.tsc.offset += 200'000;
+        CHECK(t.msr(0x6E0) == 1'100'000);
+        t.apic().tsc_offset_changed();
+        t.time.run(0);
+        CHECK(t.request(0x50));
+        CHECK(t.msr(0x6E0) == 0);
+    }
+    SUBCASE("masked, a deadline that passed is gone") {
+        t.apic().acknowledge();
+        t.write(Reg::LVT_TIMER, 0x5'0050);
+        t.apic().write_msr(0x6E0, 1'010'000);
+        CHECK(t.msr(0x6E0) == 1'010'000);
+        t.time.run(100'000);
+        CHECK(t.msr(0x6E0) == 0);
+        t.write(Reg::LVT_TIMER, 0x4'0050);
+        t.time.run(100'000);
+        CHECK_FALSE(t.request(0x50));
+    }
     SUBCASE("leaving the mode disarms") {
         t.apic().acknowledge();
         t.apic().write_msr(0x6E0, 1'100'000);
