@@ -185,6 +185,25 @@ TEST_CASE("power-up: every other processor waits for SIPI [SDM 3A 8.4.3]") {
     CHECK(t.machine->cpu(2).activity == Activity::wait_for_sipi);
 }
 
+TEST_CASE("two processors: INIT and SIPI start the second; turns are a function of the seed [SDM 3A 8.4]") {
+    Tick ticks[3];
+    const u64 seeds[3] = {0, 7, 7};
+    for (int i = 0; i < 3; ++i) {
+        MachineConfig config = with_limit(10'000'000);
+        config.cpus = 2;
+        config.schedule.seed = seeds[i];
+        config.schedule.slice = 100;
+        Runner t(start_others + print('A') + exit_with(0), config);
+        const Ending& ending = t.run();
+        CHECK(ending.reason == EndReason::debug_exit);
+        CHECK(t.output == "BA");
+        CHECK(t.machine->cpu(1).activity == Activity::hlt);
+        ticks[i] = ending.tick;
+    }
+    CHECK(ticks[1] == ticks[2]);
+    CHECK(ticks[0] != ticks[1]);
+}
+
 TEST_CASE("invariant report: registers of every processor") {
     Runner t(exit_with(0));
     t.run();
