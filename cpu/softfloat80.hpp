@@ -113,7 +113,7 @@ Extended y_log2_x_plus_1(const Extended& y, const Extended& x, Environment& e); 
 Extended arctangent(const Extended& y, const Extended& x, Environment& e);      ///< FPATAN
 /// `out_of_range`: |x| >= 2^63; nothing was computed (C2).
 struct Trigonometric {
-    Extended sine, cosine;  ///< FPTAN leaves its result in `sine`
+    Extended sine, cosine;  ///< Function::tangent: the tangent, and what FPTAN pushes
     bool out_of_range = false;
 };
 enum class Function : u8 { sine, cosine, both, tangent };
