@@ -169,11 +169,11 @@ void compare_modes(Mode mode, u64 seed, unsigned rounds) {
 } // namespace
 
 TEST_CASE("fast handlers agree with the general ones in 64-bit mode") {
-    compare_modes(Mode::long64, 1, 2000);
+    compare_modes(Mode::long64, 1, 20000);
 }
 TEST_CASE("fast handlers agree with the general ones in 32-bit mode") {
-    compare_modes(Mode::protected32, 2, 1200);
+    compare_modes(Mode::protected32, 2, 12000);
 }
 TEST_CASE("fast handlers agree with the general ones in real-address mode") {
-    compare_modes(Mode::real, 3, 800);
+    compare_modes(Mode::real, 3, 8000);
 }
