@@ -55,7 +55,8 @@ Stop Vmx::fail_entry(ExitReason reason, u64 qualification, std::string_view chec
 }
 
 Result<void> Vmx::enter(bool launch) {
-    // 26.1 "Basic VM-Entry Checks"; #UD, the exit and #GP were the row's and the instruction's.
+    // 26.1 "Basic VM-Entry Checks"; #UD and the exit were the row's.
+    TRY(require_cpl0());
     if (!current_) return refuse_entry(InstructionError{}, "basic.current_vmcs");
     if (current_->shadow()) return refuse_entry(InstructionError{}, "basic.shadow_vmcs");
     if (cpu_.shadow == Shadow::mov_ss)
