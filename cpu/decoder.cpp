@@ -148,6 +148,13 @@ Seg override_segment(const ZydisDecodedInstruction& z, CodeMode mode, bool& pres
     return Seg::DS;
 }
 
+/// SYSCALL and SYSRET exist outside 64-bit mode on some models, SYSENTER and SYSEXIT in real-address mode for their
+/// #GP; Zydis does not know them there. None has operands, so that 64-bit mode's tables serve for all.
+bool is_fast_system_call(std::span<const u8> bytes) {
+    if (bytes.size() < 2 || bytes[0] != 0x0F) return false;
+    return bytes[1] == 0x05 || bytes[1] == 0x07 || bytes[1] == 0x34 || bytes[1] == 0x35;
+}
+
 }  // namespace
 
 struct Decoder::Zydis {
@@ -185,7 +192,8 @@ Decoder::Status Decoder::decode(CodeMode mode, std::span<const u8> bytes, const 
                                 Insn& insn) const {
     ZydisDecodedInstruction z;
     std::array<ZydisDecodedOperand, ZYDIS_MAX_OPERAND_COUNT> operands;
-    const ZydisDecoder& decoder = zydis_->by_mode[static_cast<unsigned>(mode)];
+    const CodeMode table = is_fast_system_call(bytes) ? CodeMode::long64 : mode;
+    const ZydisDecoder& decoder = zydis_->by_mode[static_cast<unsigned>(table)];
     const ZyanStatus status = ZydisDecoderDecodeFull(&decoder, bytes.data(), bytes.size(), &z, operands.data());
     if (status == ZYDIS_STATUS_NO_MORE_DATA) return bytes.size() >= 15 ? Status::too_long : Status::more;
     if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) return Status::too_long;
