@@ -5,7 +5,8 @@
 //    does, its MXCSR.PE is set already and masked, and operands and result are normal numbers away from the ends of
 //    the range, nothing but the result can differ from what MXCSR says. MXCSR is not switched and not read.
 // 2. by_silicon(), where native is x86-64: the guest's rounding control, DAZ and FZ for one instruction. Only when that
-//    raises nothing or PE; other exceptions are softfloat's to decide.
+//    raises nothing or PE; other exceptions are softfloat's to decide. Not while underflow is unmasked: then a tiny
+//    result is an exception even if it is exact.
 #pragma once
 
 #include "cpu/softfloat.hpp"
@@ -226,6 +227,7 @@ EXEUNT_SILICON(Maximum, u64, 2, "maxpd")
 /// The lanes of `a` and `b` (16 bytes each, or one number) to `result`; PE is added to `mxcsr`.
 template <class Op, class T, unsigned lanes>
 inline bool by_silicon(const u64 (&a)[2], const u64 (&b)[2], u32& mxcsr, u64 (&result)[2]) {
+    if (!(mxcsr & MXCSR::UM)) return false;
     const u32 control = MXCSR::masks | (mxcsr & (MXCSR::RC | MXCSR::DAZ | MXCSR::FZ));
     const Silicon s = silicon<Op, T, lanes>(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a)),
                                             _mm_loadu_si128(reinterpret_cast<const __m128i*>(b)), control);

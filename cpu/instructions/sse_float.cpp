@@ -59,25 +59,28 @@ Result<void> horizontal(Cpu& cpu, const Insn& insn) {
     });
 }
 
-/// DPPS, DPPD. Bits 7:4 of the immediate say which products count, bits 3:0 which lanes get their sum. Each step's
-/// exceptions are settled before the next step: one that is not masked ends the instruction there.
-template <class T>
-Xmm dot_product(const Xmm& a, const Xmm& b, u8 control, Environment& e) {
-    const auto x = split<T>(a), y = split<T>(b);
-    auto r = x;
-    for (unsigned i = 0; i < r.size(); ++i)
-        r[i] = control >> (4 + i) & 1 ? compute<Multiply>(x[i], y[i], e) : T{0};
-    for (std::size_t n = r.size() / 2; n > 0 && !e.unmasked(); n /= 2)
-        for (unsigned i = 0; i < n; ++i) r[i] = compute<Add>(r[2 * i], r[2 * i + 1], e);
-    const T sum = r[0];
-    for (unsigned i = 0; i < r.size(); ++i) r[i] = control >> i & 1 ? sum : T{0};
-    return join(r);
-}
+/// DPPS, DPPD. Bits 7:4 of the immediate say which products count, bits 3:0 which lanes get their sum. The exceptions
+/// of each step are settled before the next: one that is not masked ends the instruction there.
 template <class T>
 Result<void> dot_product(Cpu& cpu, const Insn& insn) {
-    return with_exceptions(cpu, insn, [control = immediate8(insn)](const Xmm& a, const Xmm& b, Environment& e) {
-        return dot_product<T>(a, b, control, e);
-    });
+    TRY(sse_available(cpu));
+    const Xmm b = TRY(xmm_operand(cpu, insn, second_source(insn)));
+    const u8 control = immediate8(insn);
+    auto x = split<T>(first_source(cpu, insn));
+    const auto y = split<T>(b);
+    Environment products{cpu.mxcsr};
+    for (unsigned i = 0; i < x.size(); ++i)
+        x[i] = control >> (4 + i) & 1 ? compute<Multiply>(x[i], y[i], products) : T{0};
+    TRY(settle(cpu, products.raised));
+    for (std::size_t n = x.size() / 2; n > 0; n /= 2) {
+        Environment sums{cpu.mxcsr};
+        for (unsigned i = 0; i < n; ++i) x[i] = compute<Add>(x[2 * i], x[2 * i + 1], sums);
+        TRY(settle(cpu, sums.raised));
+    }
+    const T sum = x[0];
+    for (unsigned i = 0; i < x.size(); ++i) x[i] = control >> i & 1 ? sum : T{0};
+    set_xmm(cpu, insn, join(x));
+    return {};
 }
 
 /// ROUNDxx. Immediate: bits 1:0 the rounding, bit 2 MXCSR.RC instead, bit 3 no precision exception.

@@ -4,9 +4,9 @@
 #include "base/random.hpp"
 #include "tests/cpu/softfloat_silicon.hpp"
 
+#include <bit>
 #include <cmath>
 #include <doctest/doctest.h>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -60,6 +60,17 @@ TEST_CASE("softfloat: tiny and exact is no masked underflow, unless results are 
     Environment daz{MXCSR::at_reset | MXCSR::DAZ};
     CHECK(softfloat::multiply<u64>(least, f64(-2), daz) == softfloat::sign_bit<u64>);
     CHECK(daz.raised == 0);
+}
+
+TEST_CASE("softfloat: tiny is what would round to less than the least normal number if exponents had no bound "
+          "[SDM 1 4.9.1.5]") {
+    // 2^-126 * (1 - 2^-26) rounds to 2^-126 in 24 bits, 2^-126 * (1 - 2^-24) does not.
+    Environment e;
+    CHECK(softfloat::narrow(f64(0x1.ffffff8p-127), e) == 0x0080'0000);
+    CHECK(e.raised == MXCSR::PE);
+    e.raised = 0;
+    CHECK(softfloat::narrow(f64(0x1.fffffep-127), e) == 0x0080'0000);
+    CHECK(e.raised == (MXCSR::UE | MXCSR::PE));
 }
 
 TEST_CASE("softfloat: an integer that does not fit is the integer indefinite [SDM 1 11.5.2.1]") {
