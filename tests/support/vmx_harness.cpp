@@ -181,7 +181,9 @@ EntryOutcome VmxHarness::enter() {
 
 RunEnd VmxHarness::run_guest(Tick ticks) {
     if (!cpu.in_guest) host_at(launch_address);
-    return run(ticks);
+    RunEnd end = run(ticks);
+    while (end == RunEnd::yielded) end = run(ticks);  // PAUSE
+    return end;
 }
 
 void VmxHarness::place_guest(const Code& guest_code) {

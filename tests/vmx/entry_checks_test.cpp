@@ -509,7 +509,8 @@ u64 qualification_of(std::string_view id) {
 template <class Expect>
 void run_cases(std::span<const RuleCase> cases, Expect expect) {
     for (const RuleCase& c : cases) {
-        CAPTURE(c.id);
+        const std::string id = c.id;
+            CAPTURE(id);
         {
             T t(c.model);
             c.holds(t);
@@ -554,7 +555,8 @@ TEST_CASE("VM entry: a rule that held is evaluated again when an input of it cha
     for (const auto cases : {std::span<const RuleCase>(control_cases), std::span<const RuleCase>(host_cases),
                              std::span<const RuleCase>(guest_cases)})
         for (const RuleCase& c : cases) {
-            CAPTURE(c.id);
+            const std::string id = c.id;
+            CAPTURE(id);
             T t(c.model);
             t.run_guest(1000);  // a first entry passes all; the zeros at RIP or the handler of their fault halt
             if (!t.in_host()) continue;
