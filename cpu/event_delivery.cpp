@@ -1,8 +1,9 @@
 // The way from an event to the first instruction of its handler, in every mode.
-// SDM 3A 6.12 "Exception and Interrupt Handling", 6.14 "Exception and Interrupt Handling in 64-bit Mode"; the order of
-// the checks is that of SDM 2A INT n/INTO/INT3/INT1 "Operation". Real-address mode: SDM 3B 20.1.4 "Interrupt and
-// Exception Handling".
-// Not modelled: shadow stacks (no model offers CET); injection of INT n into virtual-8086 mode with CR4.VME = 1.
+// SDM 3A 6.12 "Exception and Interrupt Handling", 6.14 "Exception and Interrupt Handling in 64-bit
+// Mode"; the order of the checks is that of SDM 2A INT n/INTO/INT3/INT1 "Operation". Real-address mode:
+// SDM 3B 20.1.4 "Interrupt and Exception Handling".
+// Not modelled: shadow stacks (no model offers CET); injection of INT n into virtual-8086 mode with
+// CR4.VME = 1.
 #include "cpu/events.hpp"
 #include "cpu/stack_frame.hpp"
 #include "cpu/task_switch.hpp"
@@ -15,15 +16,16 @@ namespace {
 struct Gate {
     u16 selector = 0;
     u64 offset = 0;
-    unsigned bytes = 8;  ///< of each value pushed
+    unsigned bytes = 8; ///< of each value pushed
     unsigned ist = 0;
-    bool interrupt = false;  ///< clears IF
+    bool interrupt = false; ///< clears IF
 };
 
 /// The error code that names an entry of the IDT: index, and bit 1 (SDM 3A Figure 6-6 "Error Code").
 u32 idt_error(const Event& event) { return event.vector * 8u + 2; }
 
-// ---- Real-address mode -------------------------------------------------------------------------------------------
+// ---- Real-address mode
+// -------------------------------------------------------------------------------------------
 
 Result<void> call_real(Cpu& cpu, const Event& event) {
     if (event.vector * 4u + 3 > cpu.idtr.limit) return general_protection(0);
@@ -41,7 +43,8 @@ Result<void> call_real(Cpu& cpu, const Event& event) {
     return {};
 }
 
-// ---- Gates -------------------------------------------------------------------------------------------------------
+// ---- Gates
+// -------------------------------------------------------------------------------------------------------
 
 Result<TableEntry> read_gate(Cpu& cpu, const Event& event) {
     const unsigned size = cpu.long_mode_active() ? 16 : 8;
@@ -57,12 +60,12 @@ Result<TableEntry> read_gate(Cpu& cpu, const Event& event) {
 bool gate_type_valid(const Cpu& cpu, const Descriptor& gate) {
     if (!gate.system()) return false;
     switch (gate.type()) {
-        case SystemType::interrupt_gate:
-        case SystemType::trap_gate: return true;
-        case SystemType::task_gate:
-        case SystemType::interrupt_gate16:
-        case SystemType::trap_gate16: return !cpu.long_mode_active();
-        default: return false;
+    case SystemType::interrupt_gate:
+    case SystemType::trap_gate: return true;
+    case SystemType::task_gate:
+    case SystemType::interrupt_gate16:
+    case SystemType::trap_gate16: return !cpu.long_mode_active();
+    default: return false;
     }
 }
 
@@ -98,14 +101,16 @@ Result<TableEntry> handler_segment(Cpu& cpu, const Gate& gate) {
     return code;
 }
 
-// ---- Through an interrupt or trap gate ---------------------------------------------------------------------------
+// ---- Through an interrupt or trap gate
+// ---------------------------------------------------------------------------
 
 /// What every handler finds: the flags that delivery clears (SDM 3A 6.12.1.2 "Flag Usage By Exception- or
 /// Interrupt-Handler Procedure").
 void enter_handler(Cpu& cpu, const Gate& gate, const Segment& code, unsigned cpl) {
     set_code_segment(cpu, code, cpl);
     cpu.rip = cpu.next_rip = gate.offset;
-    cpu.flags.rest &= ~(RFLAGS::TF | RFLAGS::NT | RFLAGS::VM | RFLAGS::RF | (gate.interrupt ? RFLAGS::IF : 0));
+    cpu.flags.rest &=
+        ~(RFLAGS::TF | RFLAGS::NT | RFLAGS::VM | RFLAGS::RF | (gate.interrupt ? RFLAGS::IF : 0));
     cpu.mode_changed();
 }
 
@@ -164,7 +169,8 @@ Result<void> call_protected(Cpu& cpu, const Event& event, const Gate& gate) {
     return {};
 }
 
-// ---- Through a task gate -----------------------------------------------------------------------------------------
+// ---- Through a task gate
+// -----------------------------------------------------------------------------------------
 
 /// SDM 3A 6.12.2 "Interrupt Tasks".
 Result<void> call_task(Cpu& cpu, const Event& event, u16 selector) {
@@ -185,14 +191,15 @@ Result<void> call_task(Cpu& cpu, const Event& event, u16 selector) {
     return check_target(cpu, cpu.seg(Seg::CS), cpu.rip);
 }
 
-}  // namespace
+} // namespace
 
 Result<void> call_handler(Cpu& cpu, const Event& event) {
     if (cpu.real_mode()) return call_real(cpu, event);
     if (cpu.v8086() && event.injected && event.type == Event::Type::software_interrupt) {
         // INT n itself was sorted out by the instruction; here it comes from VM entry (SDM 3C 26.5.1.2).
         if (cpu.control.cr4 & CR4::VME)
-            return cpu.unmodelled("injection of INT n into virtual-8086 mode with CR4.VME = 1", "SDM 3C 26.5.1");
+            return cpu.unmodelled("injection of INT n into virtual-8086 mode with CR4.VME = 1",
+                                  "SDM 3C 26.5.1");
         if (cpu.iopl() < 3) return general_protection(0);
     }
     const TableEntry entry = TRY(read_gate(cpu, event));
@@ -205,4 +212,4 @@ Result<void> call_handler(Cpu& cpu, const Event& event) {
     return cpu.long_mode_active() ? call_long(cpu, event, gate) : call_protected(cpu, event, gate);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

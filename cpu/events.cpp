@@ -1,6 +1,6 @@
-// Events: what an exception becomes when another one is being delivered, what it leaves in registers, and what the
-// extension is asked. The way through the IDT is in cpu/event_delivery.cpp.
-// SDM 3A 6.15 "Exception and Interrupt Reference" ("Interrupt 8"), Tables 6-4 and 6-5; 17.2, 17.3.1.1 on #DB and RF.
+// Events: what an exception becomes when another one is being delivered, what it leaves in registers,
+// and what the extension is asked. The way through the IDT is in cpu/event_delivery.cpp. SDM 3A 6.15
+// "Exception and Interrupt Reference" ("Interrupt 8"), Tables 6-4 and 6-5; 17.2, 17.3.1.1 on #DB and RF.
 // Not modelled: machine checks while one is in progress.
 #include "cpu/events.hpp"
 
@@ -9,16 +9,16 @@ namespace exeunt {
 EventClass event_class(const Event& event) {
     if (event.type != Event::Type::hardware_exception) return EventClass::benign;
     switch (static_cast<Vector>(event.vector)) {
-        case Vector::DE:
-        case Vector::TS:
-        case Vector::NP:
-        case Vector::SS:
-        case Vector::GP:
-        case Vector::CP: return EventClass::contributory;
-        case Vector::PF:
-        case Vector::VE: return EventClass::page_fault;
-        case Vector::DF: return EventClass::double_fault;
-        default: return EventClass::benign;
+    case Vector::DE:
+    case Vector::TS:
+    case Vector::NP:
+    case Vector::SS:
+    case Vector::GP:
+    case Vector::CP: return EventClass::contributory;
+    case Vector::PF:
+    case Vector::VE: return EventClass::page_fault;
+    case Vector::DF: return EventClass::double_fault;
+    default: return EventClass::benign;
     }
 }
 
@@ -29,16 +29,16 @@ u64 saved_rip(const Cpu& cpu, const Event& event) {
 }
 
 u64 saved_flags(const Cpu& cpu, const Event& event) {
-    // SDM 3A 17.3.1.1 "Instruction-Breakpoint Exception Condition": faults save RF = 1, so that the instruction
-    // restarts without its breakpoint; of #DB only general detect is a fault of that kind.
+    // SDM 3A 17.3.1.1 "Instruction-Breakpoint Exception Condition": faults save RF = 1, so that the
+    // instruction restarts without its breakpoint; of #DB only general detect is a fault of that kind.
     const u64 image = cpu.rflags();
     if (from_program(event)) return image & ~RFLAGS::RF;
     if (event.type != Event::Type::hardware_exception) return image;
     switch (static_cast<Vector>(event.vector)) {
-        case Vector::DB: return event.address & DR6::BD ? image | RFLAGS::RF : image;
-        case Vector::DF:
-        case Vector::MC: return image;
-        default: return image | RFLAGS::RF;
+    case Vector::DB: return event.address & DR6::BD ? image | RFLAGS::RF : image;
+    case Vector::DF:
+    case Vector::MC: return image;
+    default: return image | RFLAGS::RF;
     }
 }
 
@@ -47,19 +47,20 @@ namespace {
 /// What the event leaves in registers before its handler is called. Injection by VM entry leaves nothing
 /// (SDM 3C 26.5.1 "Vectored-Event Injection").
 void leave_traces(Cpu& cpu, const Event& event) {
+    if (event.injected) return;
     if (event.type == Event::Type::nmi) cpu.nmi_blocked = true;
-    if (event.injected || event.type != Event::Type::hardware_exception) return;
+    if (event.type != Event::Type::hardware_exception) return;
     if (event.vector == static_cast<u8>(Vector::PF)) cpu.control.cr2 = event.address;
     if (event.vector == static_cast<u8>(Vector::DB)) {
         // SDM 3A 17.2.3 "Debug Status Register (DR6)": only B0 to B3 are ever cleared by the processor.
         cpu.dr6 = (cpu.dr6 & ~u64{0xF}) | event.address | DR6::fixed1;
         cpu.dr7 &= ~DR7::GD;
-        cpu.debugctl &= ~u64{3};  // LBR, BTF (SDM 3A 17.4.1 "IA32_DEBUGCTL MSR")
+        cpu.debugctl &= ~u64{3}; // LBR, BTF (SDM 3A 17.4.1 "IA32_DEBUGCTL MSR")
     }
 }
 
-/// Whether the event is one about which the extension is asked: hardware interrupts and NMIs were looked at by
-/// Virtualization::boundary().
+/// Whether the event is one about which the extension is asked: hardware interrupts and NMIs were looked at
+/// by Virtualization::boundary().
 bool to_be_asked(const Cpu& cpu, const Event& event) {
     return cpu.in_guest && !event.injected && event.type != Event::Type::external_interrupt &&
            event.type != Event::Type::nmi;
@@ -72,9 +73,10 @@ Event nested_event(const Stop& stop, const Event& first) {
                  .has_error = stop.has_error,
                  .error = stop.error,
                  .address = stop.address};
-    // SDM 3A 6.13 "Error Code": EXT says that the exception was met on behalf of an event from outside the program.
-    const bool selector_code = stop.vector == Vector::TS || stop.vector == Vector::NP || stop.vector == Vector::SS ||
-                               stop.vector == Vector::GP;
+    // SDM 3A 6.13 "Error Code": EXT says that the exception was met on behalf of an event from outside the
+    // program.
+    const bool selector_code = stop.vector == Vector::TS || stop.vector == Vector::NP ||
+                               stop.vector == Vector::SS || stop.vector == Vector::GP;
     if (selector_code && !from_program(first)) second.error |= 1;
     return second;
 }
@@ -142,7 +144,7 @@ Result<void> deliver_asked(Cpu& cpu, Event event) {
     }
 }
 
-}  // namespace
+} // namespace
 
 Result<void> Cpu::deliver(const Event& event) {
     delivering.reset();
@@ -162,4 +164,4 @@ Result<void> Cpu::raise(const Stop& stop) {
                          .address = stop.address});
 }
 
-}  // namespace exeunt
+} // namespace exeunt

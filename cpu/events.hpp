@@ -1,6 +1,6 @@
 // Delivery of one event through the interrupt vector table or the IDT. Cpu::deliver() is built on it.
-// SDM 3A ch. 6 "Interrupt and Exception Handling", SDM 3B 20.3 "Interrupt and Exception Handling in Virtual-8086
-// Mode".
+// SDM 3A ch. 6 "Interrupt and Exception Handling", SDM 3B 20.3 "Interrupt and Exception Handling in
+// Virtual-8086 Mode".
 #pragma once
 
 #include "cpu/cpu.hpp"
@@ -20,8 +20,8 @@ constexpr bool from_program(const Event& event) {
 u64 saved_rip(const Cpu& cpu, const Event& event);
 u64 saved_flags(const Cpu& cpu, const Event& event);
 
-/// Calls the handler. What stops it changed nothing, except after a task switch: then it is a fault of the new task.
-/// Error codes come without EXT.
+/// Calls the handler. What stops it changed nothing, except after a task switch: then it is a fault of the
+/// new task. Error codes come without EXT.
 Result<void> call_handler(Cpu& cpu, const Event& event);
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,20 +1,19 @@
 // Segmentation: limit, type and privilege checks; descriptors; loading of the data segment registers.
-// SDM 3A 3.4 "Logical and Linear Addresses", 5.3 "Limit Checking", 5.4 "Type Checking", 5.6 "Privilege Level Checking
-// when Accessing Data Segments", 5.7 "Privilege Level Checking when Loading the SS Register"; 3.4.4 and 5.3.1 for
-// 64-bit mode.
-// An access that wraps around the top of a segment with the limit FFFFFFFFH is allowed and wraps (SDM 3A 5.3 leaves
-// it to the implementation).
+// SDM 3A 3.4 "Logical and Linear Addresses", 5.3 "Limit Checking", 5.4 "Type Checking", 5.6 "Privilege
+// Level Checking when Accessing Data Segments", 5.7 "Privilege Level Checking when Loading the SS
+// Register"; 3.4.4 and 5.3.1 for 64-bit mode. An access that wraps around the top of a segment with the
+// limit FFFFFFFFH is allowed and wraps (SDM 3A 5.3 leaves it to the implementation).
 // Not modelled: EFER.LMSLE (no model offers it).
 #include "cpu/segmentation.hpp"
 
 namespace exeunt {
 
-// ---- Access ----------------------------------------------------------------------------------------------------
+// ---- Access
+// ----------------------------------------------------------------------------------------------------
 
 bool within_limit(const Segment& s, u64 offset, u64 bytes) {
     const u64 last = offset + bytes - 1;
-    const bool expand_down =
-        (s.access & (AR::S | AR::CODE | AR::EXPAND_DOWN)) == (AR::S | AR::EXPAND_DOWN);
+    const bool expand_down = (s.access & (AR::S | AR::CODE | AR::EXPAND_DOWN)) == (AR::S | AR::EXPAND_DOWN);
     if (expand_down) return offset > s.limit && last <= (s.big() ? 0xFFFF'FFFF : 0xFFFF);
     return last <= s.limit || (s.limit == 0xFFFF'FFFF && offset <= s.limit);
 }
@@ -24,9 +23,9 @@ namespace {
 /// SDM 3A 5.4 "Type Checking": what the type of the segment allows. Execution is checked when CS is loaded.
 bool type_allows(const Segment& s, AccessType type) {
     switch (type) {
-        case AccessType::read: return !(s.access & AR::CODE) || (s.access & AR::READABLE);
-        case AccessType::write: return !(s.access & AR::CODE) && (s.access & AR::WRITABLE);
-        case AccessType::execute: return true;
+    case AccessType::read: return !(s.access & AR::CODE) || (s.access & AR::READABLE);
+    case AccessType::write: return !(s.access & AR::CODE) && (s.access & AR::WRITABLE);
+    case AccessType::execute: return true;
     }
     return true;
 }
@@ -35,7 +34,7 @@ Stop refused(Seg where) { return exception(where == Seg::SS ? Vector::SS : Vecto
 
 bool has_base_in_64_bit_mode(Seg where) { return where == Seg::FS || where == Seg::GS; }
 
-}  // namespace
+} // namespace
 
 Result<u64> Cpu::linear(Seg where, u64 offset, unsigned bytes, AccessType type) {
     const Segment& s = seg(where);
@@ -59,13 +58,14 @@ u64 Cpu::linear_unchecked(Seg where, u64 offset, unsigned address_bytes) const {
     return (seg(where).base + truncated) & 0xFFFF'FFFF;
 }
 
-// ---- Descriptors -----------------------------------------------------------------------------------------------
+// ---- Descriptors
+// -----------------------------------------------------------------------------------------------
 
 namespace {
 
 struct Place {
     u64 address = 0;
-    u64 room = 0;  ///< bytes from the descriptor to the end of the table
+    u64 room = 0; ///< bytes from the descriptor to the end of the table
 };
 
 /// Where the selector points, or nothing: no LDT, or not even eight bytes inside the limit.
@@ -84,7 +84,7 @@ std::optional<Place> locate(const Cpu& cpu, u16 selector) {
     return Place{cpu.long_mode_active() ? address : address & 0xFFFF'FFFF, limit + 1 - offset};
 }
 
-}  // namespace
+} // namespace
 
 Result<std::optional<TableEntry>> find_descriptor(Cpu& cpu, u16 selector) {
     if (null_selector(selector)) return std::optional<TableEntry>{};
@@ -123,7 +123,8 @@ Result<void> mark_accessed(Cpu& cpu, TableEntry& entry) {
     return cpu.store_linear(entry.address + 5, 1, extract(entry.descriptor.raw, 47, 40), true);
 }
 
-// ---- Code and stack segments -------------------------------------------------------------------------------------
+// ---- Code and stack segments
+// -------------------------------------------------------------------------------------
 
 bool is_code64(const Cpu& cpu, const Segment& code) { return cpu.long_mode_active() && code.long_mode(); }
 
@@ -158,14 +159,13 @@ Result<TableEntry> fetch_stack_segment(Cpu& cpu, u16 selector, unsigned cpl, Vec
     const TableEntry stack = TRY(fetch_descriptor(cpu, selector, fault));
     const Descriptor& d = stack.descriptor;
     const bool writable_data = !d.system() && !d.code() && (d.access() & AR::WRITABLE);
-    if ((selector & 3) != cpl || !writable_data || d.dpl() != cpl) return exception(fault, selector_error(selector));
+    if ((selector & 3) != cpl || !writable_data || d.dpl() != cpl)
+        return exception(fault, selector_error(selector));
     if (!d.present()) return exception(Vector::SS, selector_error(selector));
     return stack;
 }
 
-Segment null_stack_segment(unsigned cpl, u16 selector) {
-    return {selector, AR::UNUSABLE | (cpl << 5), 0, 0};
-}
+Segment null_stack_segment(unsigned cpl, u16 selector) { return {selector, AR::UNUSABLE | (cpl << 5), 0, 0}; }
 
 void set_code_segment(Cpu& cpu, const Segment& code, unsigned cpl) {
     cpu.seg(Seg::CS) = code;
@@ -182,7 +182,8 @@ void replace_flags(Cpu& cpu, u64 value) {
     if (opens) cpu.attention();
 }
 
-// ---- Data segments -----------------------------------------------------------------------------------------------
+// ---- Data segments
+// -----------------------------------------------------------------------------------------------
 
 void load_segment_8086(Cpu& cpu, Seg where, u16 selector) {
     Segment& s = cpu.seg(where);
@@ -241,14 +242,15 @@ Result<void> load_data_segment(Cpu& cpu, Seg where, u16 selector) {
     const u32 error = selector_error(selector);
     if (d.system() || (d.code() && !(d.access() & AR::READABLE))) return general_protection(error);
     const unsigned rpl = selector & 3;
-    if (!(d.code() && d.conforming()) && (rpl > d.dpl() || cpu.cpl > d.dpl())) return general_protection(error);
+    if (!(d.code() && d.conforming()) && (rpl > d.dpl() || cpu.cpl > d.dpl()))
+        return general_protection(error);
     if (!d.present()) return exception(Vector::NP, error);
     TRY(mark_accessed(cpu, data));
     cpu.seg(where) = data.segment();
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> load_segment(Cpu& cpu, Seg where, u16 selector) {
     if (cpu.real_mode() || cpu.v8086()) {
@@ -261,4 +263,4 @@ Result<void> load_segment(Cpu& cpu, Seg where, u16 selector) {
     return {};
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -16,8 +16,8 @@ constexpr u32 selector_error(u16 selector) { return selector & 0xFFFC; }
 struct TableEntry {
     u16 selector = 0;
     Descriptor descriptor;
-    u64 upper = 0;    ///< bytes 8 to 15 of a system descriptor in IA-32e mode, once fetch_upper() read them
-    u64 address = 0;  ///< linear
+    u64 upper = 0;   ///< bytes 8 to 15 of a system descriptor in IA-32e mode, once fetch_upper() read them
+    u64 address = 0; ///< linear
 
     /// The base, with its upper half where the descriptor has one.
     u64 base() const { return descriptor.base() | (upper << 32); }
@@ -59,7 +59,8 @@ void load_null(Cpu& cpu, Seg where, u16 selector);
 void drop_inner_data_segments(Cpu& cpu);
 /// CS and CPL; RPL of CS becomes CPL. To be followed by mode_changed().
 void set_code_segment(Cpu& cpu, const Segment& code, unsigned cpl);
-/// All of RFLAGS, for transfers of control: derives what follows from it, and looks for interrupts when IF opens.
+/// All of RFLAGS, for transfers of control: derives what follows from it, and looks for interrupts when IF
+/// opens.
 void replace_flags(Cpu& cpu, u64 value);
 
-}  // namespace exeunt
+} // namespace exeunt

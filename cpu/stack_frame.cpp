@@ -39,7 +39,7 @@ Privilege privilege_at(const Cpu& cpu, unsigned cpl) {
     return smap_off ? Privilege::supervisor_smap_off : Privilege::supervisor;
 }
 
-}  // namespace
+} // namespace
 
 Result<StackPointer> inner_stack(Cpu& cpu, unsigned cpl, unsigned ist) {
     if (cpu.long_mode_active()) return inner_stack64(cpu, cpl, ist);
@@ -59,12 +59,17 @@ Result<StackPointer> inner_stack(Cpu& cpu, unsigned cpl, unsigned ist) {
 }
 
 StackFrame::StackFrame(Cpu& cpu, const StackPointer& stack, unsigned cpl, u32 error)
-    : cpu_(cpu), stack_(stack), offset_(stack.pointer & low_mask(8 * stack.address_bytes)),
-      same_privilege_(cpl == cpu.cpl), privilege_(privilege_at(cpu, cpl)), error_(error) {}
+    : cpu_(cpu),
+      stack_(stack),
+      offset_(stack.pointer & low_mask(8 * stack.address_bytes)),
+      same_privilege_(cpl == cpu.cpl),
+      privilege_(privilege_at(cpu, cpl)),
+      error_(error) {}
 
 Result<u64> StackFrame::linear_of(u64 offset, unsigned bytes) const {
     if (stack_.address_bytes == 8) {
-        if (!cpu_.canonical(offset) || !cpu_.canonical(offset + bytes - 1)) return exception(Vector::SS, error_);
+        if (!cpu_.canonical(offset) || !cpu_.canonical(offset + bytes - 1))
+            return exception(Vector::SS, error_);
         return offset;
     }
     const Segment& ss = stack_.ss;
@@ -93,4 +98,4 @@ u64 StackFrame::pointer() const {
     return offset_;
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -20,8 +20,8 @@ struct StackPointer {
 StackPointer current_stack(const Cpu& cpu);
 /// The stack in use, as code in segment `code` will see it (a 64-bit segment ignores base and limit of SS).
 StackPointer current_stack(const Cpu& cpu, const Segment& code);
-/// The stack of privilege level `cpl` out of the current TSS (16-, 32- or 64-bit); `ist`, when not 0, names an
-/// entry of the interrupt stack table instead. Faults are #TS and #SS as for a far CALL.
+/// The stack of privilege level `cpl` out of the current TSS (16-, 32- or 64-bit); `ist`, when not 0, names
+/// an entry of the interrupt stack table instead. Faults are #TS and #SS as for a far CALL.
 Result<StackPointer> inner_stack(Cpu& cpu, unsigned cpl, unsigned ist = 0);
 
 /// Values to be pushed: push() only checks, write() cannot fail for ordinary memory.
@@ -50,9 +50,9 @@ private:
     Privilege privilege_;
     u32 error_;
     unsigned count_ = 0;
-    static constexpr unsigned capacity = 40;  ///< the most: 31 parameters of a call gate, SS:ESP, CS:EIP
+    static constexpr unsigned capacity = 40; ///< the most: 31 parameters of a call gate, SS:ESP, CS:EIP
     // Items come to life in push(): most frames have five.
     alignas(Item) std::array<std::byte, capacity * sizeof(Item)> storage_;
 };
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,6 +1,6 @@
 // Hardware task switches, by JMP, CALL, IRET and through the IDT, between 16- and 32-bit TSSs.
-// SDM 3A 7.3 "Task Switching" gives the steps, Table 7-1 the order of the checks, 7.2.1 and 7.6 the TSS formats.
-// General registers that a 16-bit TSS does not hold keep their upper halves.
+// SDM 3A 7.3 "Task Switching" gives the steps, Table 7-1 the order of the checks, 7.2.1 and 7.6 the TSS
+// formats. General registers that a 16-bit TSS does not hold keep their upper halves.
 // Not modelled: shadow stacks (no model offers CET).
 #include "cpu/task_switch.hpp"
 
@@ -11,12 +11,13 @@ namespace exeunt {
 
 namespace {
 
-/// Where a TSS has what: SDM 3A Figure 7-2 "32-Bit Task-State Segment (TSS)", Figure 7-10 "16-Bit TSS Format".
+/// Where a TSS has what: SDM 3A Figure 7-2 "32-Bit Task-State Segment (TSS)", Figure 7-10 "16-Bit TSS
+/// Format".
 struct TssFormat {
-    unsigned bytes;     ///< of a register
-    unsigned size;      ///< the smallest valid limit + 1
+    unsigned bytes; ///< of a register
+    unsigned size;  ///< the smallest valid limit + 1
     unsigned ip, flags, gpr, segments, ldt;
-    unsigned segment_count;  ///< ES CS SS DS, and FS GS
+    unsigned segment_count; ///< ES CS SS DS, and FS GS
     unsigned segment_step;
 };
 constexpr TssFormat tss32{4, 0x68, 0x20, 0x24, 0x28, 0x48, 0x60, 6, 4};
@@ -96,7 +97,8 @@ Result<void> save_old_task(Cpu& cpu, const OutgoingTask& outgoing, TaskSwitch::S
     TRY(cpu.store_linear(at(tr.base, f.ip), f.bytes, outgoing.rip, true));
     TRY(cpu.store_linear(at(tr.base, f.flags), f.bytes, flags, true));
     for (unsigned i = 0; i < 8; ++i)
-        TRY(cpu.store_linear(at(tr.base, f.gpr + i * f.bytes), f.bytes, cpu.r[i] & low_mask(8 * f.bytes), true));
+        TRY(cpu.store_linear(at(tr.base, f.gpr + i * f.bytes), f.bytes, cpu.r[i] & low_mask(8 * f.bytes),
+                             true));
     for (unsigned i = 0; i < f.segment_count; ++i)
         TRY(cpu.store_linear(at(tr.base, f.segments + i * f.segment_step), 2, cpu.segment[i].selector, true));
     return {};
@@ -139,13 +141,14 @@ void load_registers(Cpu& cpu, const NewTask& task, const NewTranslation& transla
     const unsigned rpl = cpu.seg(Seg::CS).selector & 3;
     cpu.cpl = static_cast<u8>(flags & RFLAGS::VM ? 3 : rpl);
     cpu.control.cr0 |= CR0::TS;
-    cpu.dr7 &= ~u64{0x155};  // L0 to L3 and LE are the old task's (SDM 3A 17.2.4)
+    cpu.dr7 &= ~u64{0x155}; // L0 to L3 and LE are the old task's (SDM 3A 17.2.4)
     cpu.rip = cpu.next_rip = task.ip;
     cpu.set_rflags(flags);
     cpu.mode_changed();
 }
 
-// ---- Step 13: the new task's segments ------------------------------------------------------------------------------
+// ---- Step 13: the new task's segments
+// ------------------------------------------------------------------------------
 
 /// #TS where the selector is no use at all.
 Result<TableEntry> fetch_task_segment(Cpu& cpu, u16 selector) {
@@ -212,11 +215,12 @@ Result<void> load_task_segments(Cpu& cpu, const NewTask& task) {
         return {};
     }
     TRY(load_task_code_and_stack(cpu, selector(Seg::CS), selector(Seg::SS)));
-    for (const Seg where : {Seg::ES, Seg::DS, Seg::FS, Seg::GS}) TRY(load_task_data(cpu, where, selector(where)));
+    for (const Seg where : {Seg::ES, Seg::DS, Seg::FS, Seg::GS})
+        TRY(load_task_data(cpu, where, selector(where)));
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<TableEntry> available_task(Cpu& cpu, u16 selector) {
     const u32 error = selector_error(selector);
@@ -241,11 +245,12 @@ Result<SwitchedTask> switch_task(Cpu& cpu, const TableEntry& tss, const TaskSwit
 
     // From here on the switch is done.
     TRY(save_old_task(cpu, outgoing, what.source));
-    const bool nested = what.source == TaskSwitch::Source::call || what.source == TaskSwitch::Source::idt_gate;
+    const bool nested =
+        what.source == TaskSwitch::Source::call || what.source == TaskSwitch::Source::idt_gate;
     if (nested) TRY(cpu.store_linear(tss.descriptor.base(), 2, cpu.seg(Seg::TR).selector, true));
     if (what.source != TaskSwitch::Source::iret) TRY(set_busy(cpu, tss.address, true));
     Segment tr = tss.segment();
-    tr.access |= 2;  // busy
+    tr.access |= 2; // busy
     cpu.seg(Seg::TR) = tr;
     load_registers(cpu, task, translation, nested);
     const Result<void> loaded = load_task_segments(cpu, task);
@@ -269,4 +274,4 @@ Result<void> switch_task_by_instruction(Cpu& cpu, const TableEntry& tss, TaskSwi
     return settled;
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,6 +1,6 @@
 // Far JMP, CALL and RET: to code segments, through call gates, to tasks, back to outer levels.
-// SDM 2A JMP, CALL; SDM 2B RET; SDM 3A 5.8 "Privilege Level Checking when Transferring Program Control between Code
-// Segments". The checks stand in the order of "Operation" there.
+// SDM 2A JMP, CALL; SDM 2B RET; SDM 3A 5.8 "Privilege Level Checking when Transferring Program Control
+// between Code Segments". The checks stand in the order of "Operation" there.
 // Not modelled: shadow stacks (no model offers CET).
 #include "cpu/instructions/far_transfer.hpp"
 
@@ -13,7 +13,8 @@ Result<FarPointer> load_far_pointer(Cpu& cpu, const Insn& insn, unsigned bytes) 
     if (bytes == 8 && cpu.model.has(Quirk::far_pointers_of_32_bits)) bytes = 4;
     const u64 at = cpu.effective_address(insn);
     const u64 offset = TRY(cpu.load(insn.memory.segment, at, bytes));
-    const u64 selector = TRY(cpu.load(insn.memory.segment, (at + bytes) & low_mask(8 * insn.address_size), 2));
+    const u64 selector =
+        TRY(cpu.load(insn.memory.segment, (at + bytes) & low_mask(8 * insn.address_size), 2));
     return FarPointer{static_cast<u16>(selector), offset};
 }
 
@@ -44,7 +45,8 @@ Result<void> check_direct_target(const Cpu& cpu, const TableEntry& code) {
     const Descriptor& d = code.descriptor;
     const u32 error = selector_error(code.selector);
     TRY(check_code_width(cpu, code));
-    const bool allowed = d.conforming() ? d.dpl() <= cpu.cpl : (code.selector & 3u) <= cpu.cpl && d.dpl() == cpu.cpl;
+    const bool allowed =
+        d.conforming() ? d.dpl() <= cpu.cpl : (code.selector & 3u) <= cpu.cpl && d.dpl() == cpu.cpl;
     if (!allowed) return general_protection(error);
     if (!d.present()) return exception(Vector::NP, error);
     return {};
@@ -58,20 +60,20 @@ Result<Target> classify(const Cpu& cpu, const TableEntry& entry) {
     if (d.code()) return Target::code;
     const bool legacy = !cpu.long_mode_active();
     if (d.system()) switch (d.type()) {
-            case SystemType::call_gate: return Target::call_gate;
-            case SystemType::call_gate16:
-                if (legacy) return Target::call_gate;
-                break;
-            case SystemType::task_gate:
-                if (legacy) return Target::task_gate;
-                break;
-            case SystemType::tss_available:
-            case SystemType::tss16_available:
-            case SystemType::tss_busy:
-            case SystemType::tss16_busy:
-                if (legacy) return Target::tss;
-                break;
-            default: break;
+        case SystemType::call_gate: return Target::call_gate;
+        case SystemType::call_gate16:
+            if (legacy) return Target::call_gate;
+            break;
+        case SystemType::task_gate:
+            if (legacy) return Target::task_gate;
+            break;
+        case SystemType::tss_available:
+        case SystemType::tss16_available:
+        case SystemType::tss_busy:
+        case SystemType::tss16_busy:
+            if (legacy) return Target::tss;
+            break;
+        default: break;
         }
     return general_protection(selector_error(entry.selector));
 }
@@ -116,12 +118,14 @@ Result<void> transfer_to_task(Cpu& cpu, const TableEntry& entry, Target kind, Ta
     const Descriptor& d = entry.descriptor;
     const u32 error = selector_error(entry.selector);
     if (d.dpl() < cpu.cpl || (entry.selector & 3u) > d.dpl()) return general_protection(error);
-    if (kind == Target::tss) return switch_task_by_instruction(cpu, TRY(available_task(cpu, entry.selector)), source);
+    if (kind == Target::tss)
+        return switch_task_by_instruction(cpu, TRY(available_task(cpu, entry.selector)), source);
     if (!d.present()) return exception(Vector::NP, error);
     return switch_task_by_instruction(cpu, TRY(available_task(cpu, d.gate_selector())), source);
 }
 
-// ---- JMP ---------------------------------------------------------------------------------------------------------
+// ---- JMP
+// ---------------------------------------------------------------------------------------------------------
 
 Result<void> jump_through_gate(Cpu& cpu, const TableEntry& entry) {
     CallGate gate = TRY(open_call_gate(cpu, entry));
@@ -134,7 +138,8 @@ Result<void> jump_through_gate(Cpu& cpu, const TableEntry& entry) {
     return {};
 }
 
-// ---- CALL --------------------------------------------------------------------------------------------------------
+// ---- CALL
+// --------------------------------------------------------------------------------------------------------
 
 Result<void> call_direct(Cpu& cpu, TableEntry code, u64 offset, unsigned bytes) {
     TRY(check_direct_target(cpu, code));
@@ -201,7 +206,7 @@ Result<void> call_8086(Cpu& cpu, const FarPointer& to, unsigned bytes) {
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> far_jump(Cpu& cpu, const Insn& insn) {
     const FarPointer to = TRY(target_of(cpu, insn));
@@ -233,7 +238,8 @@ Result<void> far_call(Cpu& cpu, const Insn& insn) {
     return call_direct(cpu, entry, to.offset, insn.operand_size);
 }
 
-// ---- RET ---------------------------------------------------------------------------------------------------------
+// ---- RET
+// ---------------------------------------------------------------------------------------------------------
 
 Result<Segment> outer_stack_segment(Cpu& cpu, const Segment& code, u16 selector) {
     const unsigned cpl = code.selector & 3;
@@ -250,9 +256,9 @@ Result<Segment> outer_stack_segment(Cpu& cpu, const Segment& code, u16 selector)
 void set_outer_stack(Cpu& cpu, const Segment& ss, u64 pointer) {
     cpu.seg(Seg::SS) = ss;
     switch (cpu.stack_bytes()) {
-        case 2: cpu.r[RSP] = (cpu.r[RSP] & ~u64{0xFFFF}) | (pointer & 0xFFFF); break;
-        case 4: cpu.r[RSP] = low32(pointer); break;
-        default: cpu.r[RSP] = pointer; break;
+    case 2: cpu.r[RSP] = (cpu.r[RSP] & ~u64{0xFFFF}) | (pointer & 0xFFFF); break;
+    case 4: cpu.r[RSP] = low32(pointer); break;
+    default: cpu.r[RSP] = pointer; break;
     }
 }
 
@@ -288,4 +294,4 @@ Result<void> far_return(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-}  // namespace exeunt
+} // namespace exeunt

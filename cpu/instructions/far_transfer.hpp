@@ -27,4 +27,4 @@ Result<Segment> outer_stack_segment(Cpu& cpu, const Segment& code, u16 selector)
 /// SS and the part of RSP that its size, or 64-bit mode, makes the stack pointer. After CS is loaded.
 void set_outer_stack(Cpu& cpu, const Segment& ss, u64 pointer);
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,6 +1,6 @@
 // IRET, IRETD, IRETQ: back from a handler, in every mode, to every mode.
-// SDM 2A IRET/IRETD/IRETQ; the checks stand in the order of "Operation" there. SDM 3B 20.3 "Interrupt and Exception
-// Handling in Virtual-8086 Mode"; SDM 3A 6.7.1 "Handling Multiple NMIs".
+// SDM 2A IRET/IRETD/IRETQ; the checks stand in the order of "Operation" there. SDM 3B 20.3 "Interrupt and
+// Exception Handling in Virtual-8086 Mode"; SDM 3A 6.7.1 "Handling Multiple NMIs".
 #include "cpu/instructions.hpp"
 #include "cpu/instructions/far_transfer.hpp"
 #include "cpu/task_switch.hpp"
@@ -54,7 +54,8 @@ Result<void> return_in_8086(Cpu& cpu, unsigned bytes) {
     u64 mask = writable_flags(cpu, bytes) & ~RFLAGS::IOPL;
     u64 image = frame.flags;
     if (virtual_interrupts) {
-        if ((image & RFLAGS::TF) || ((image & RFLAGS::IF) && cpu.flag(RFLAGS::VIP))) return general_protection(0);
+        if ((image & RFLAGS::TF) || ((image & RFLAGS::IF) && cpu.flag(RFLAGS::VIP)))
+            return general_protection(0);
         mask = (mask & ~RFLAGS::IF) | RFLAGS::VIF;
         image = image & RFLAGS::IF ? image | RFLAGS::VIF : image & ~RFLAGS::VIF;
     }
@@ -139,10 +140,10 @@ Result<void> interrupt_return(Cpu& cpu, unsigned bytes) {
     return return_protected(cpu, frame, bytes);
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_IRET(Cpu& cpu, const Insn&) { return interrupt_return(cpu, 2); }
 Result<void> exec_IRETD(Cpu& cpu, const Insn&) { return interrupt_return(cpu, 4); }
 Result<void> exec_IRETQ(Cpu& cpu, const Insn&) { return interrupt_return(cpu, 8); }
 
-}  // namespace exeunt
+} // namespace exeunt

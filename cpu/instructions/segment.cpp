@@ -1,12 +1,13 @@
 // Instructions on segment registers, descriptor tables and descriptors.
-// SDM 1 5.1.12 "Segment Register Instructions", 5.20 "System Instructions"; SDM 3A 2.4 "Memory-Management Registers",
-// 5.10 "Pointer Validation". MOV, PUSH and POP of segment registers are in data_transfer.cpp.
+// SDM 1 5.1.12 "Segment Register Instructions", 5.20 "System Instructions"; SDM 3A 2.4 "Memory-Management
+// Registers", 5.10 "Pointer Validation". MOV, PUSH and POP of segment registers are in data_transfer.cpp.
 #include "cpu/instructions.hpp"
 #include "cpu/instructions/far_transfer.hpp"
 
 namespace exeunt {
 
-// ---- Checks of rows ----------------------------------------------------------------------------------------------
+// ---- Checks of rows
+// ----------------------------------------------------------------------------------------------
 
 Result<void> gp_if_umip(const Cpu& cpu, const Insn&) {
     if ((cpu.control.cr4 & CR4::UMIP) && cpu.cpl > 0) return general_protection(0);
@@ -25,7 +26,8 @@ Result<void> check_system_segment_store(const Cpu& cpu, const Insn& insn) {
 
 namespace {
 
-// ---- Far pointers ------------------------------------------------------------------------------------------------
+// ---- Far pointers
+// ------------------------------------------------------------------------------------------------
 
 Result<void> load_pointer(Cpu& cpu, const Insn& insn, Seg where) {
     const unsigned bytes = insn.operand[0].bytes;
@@ -35,7 +37,8 @@ Result<void> load_pointer(Cpu& cpu, const Insn& insn, Seg where) {
     return {};
 }
 
-// ---- Looking at descriptors --------------------------------------------------------------------------------------
+// ---- Looking at descriptors
+// --------------------------------------------------------------------------------------
 
 void set_zf(Cpu& cpu, bool zf) {
     const u64 others = cpu.flags.arithmetic() & ~RFLAGS::ZF;
@@ -55,8 +58,7 @@ constexpr u32 types(std::initializer_list<u32> list) {
     for (const u32 type : list) set |= 1u << type;
     return set;
 }
-constexpr u32 with_limit_long =
-    types({SystemType::ldt, SystemType::tss_available, SystemType::tss_busy});
+constexpr u32 with_limit_long = types({SystemType::ldt, SystemType::tss_available, SystemType::tss_busy});
 constexpr u32 with_limit = with_limit_long | types({SystemType::tss16_available, SystemType::tss16_busy});
 constexpr u32 with_rights_long = with_limit_long | types({SystemType::call_gate});
 constexpr u32 with_rights =
@@ -80,11 +82,12 @@ Result<std::optional<TableEntry>> look_at(Cpu& cpu, u16 selector, u32 legacy_typ
 Result<std::optional<TableEntry>> look_at_operand(Cpu& cpu, const Insn& insn, unsigned i) {
     const auto selector = static_cast<u16>(TRY(cpu.read_operand(insn, i)));
     const auto entry = TRY(find_descriptor(cpu, selector));
-    if (!entry || entry->descriptor.system() || !privilege_allows(cpu, *entry)) return std::optional<TableEntry>{};
+    if (!entry || entry->descriptor.system() || !privilege_allows(cpu, *entry))
+        return std::optional<TableEntry>{};
     return entry;
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_LDS(Cpu& cpu, const Insn& insn) { return load_pointer(cpu, insn, Seg::DS); }
 Result<void> exec_LES(Cpu& cpu, const Insn& insn) { return load_pointer(cpu, insn, Seg::ES); }
@@ -97,7 +100,8 @@ Result<void> exec_LAR(Cpu& cpu, const Insn& insn) {
     const auto selector = static_cast<u16>(TRY(cpu.read_operand(insn, 1)));
     const auto entry = TRY(look_at(cpu, selector, with_rights, with_rights_long));
     if (entry)
-        cpu.set_gpr(insn.operand[0].number, insn.operand[0].bytes, high32(entry->descriptor.raw) & 0x00F0'FF00);
+        cpu.set_gpr(insn.operand[0].number, insn.operand[0].bytes,
+                    high32(entry->descriptor.raw) & 0x00F0'FF00);
     set_zf(cpu, entry.has_value());
     return {};
 }
@@ -131,7 +135,8 @@ Result<void> exec_ARPL(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-// ---- GDTR and IDTR -------------------------------------------------------------------------------------------------
+// ---- GDTR and IDTR
+// -------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -154,14 +159,15 @@ Result<void> store_table_register(Cpu& cpu, const Insn& insn, const TableRegiste
     return cpu.store_bytes(insn.memory.segment, cpu.effective_address(insn), image, cpu.code64() ? 10 : 6);
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_LGDT(Cpu& cpu, const Insn& insn) { return load_table_register(cpu, insn, cpu.gdtr); }
 Result<void> exec_LIDT(Cpu& cpu, const Insn& insn) { return load_table_register(cpu, insn, cpu.idtr); }
 Result<void> exec_SGDT(Cpu& cpu, const Insn& insn) { return store_table_register(cpu, insn, cpu.gdtr); }
 Result<void> exec_SIDT(Cpu& cpu, const Insn& insn) { return store_table_register(cpu, insn, cpu.idtr); }
 
-// ---- LDTR and TR ---------------------------------------------------------------------------------------------------
+// ---- LDTR and TR
+// ---------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -178,7 +184,7 @@ Result<TableEntry> fetch_system_segment(Cpu& cpu, u16 selector, u32 valid_types)
     return entry;
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_LLDT(Cpu& cpu, const Insn& insn) {
     const auto selector = static_cast<u16>(TRY(cpu.read_operand(insn, 0)));
@@ -197,16 +203,21 @@ Result<void> exec_LTR(Cpu& cpu, const Insn& insn) {
                       (cpu.long_mode_active() ? 0 : types({SystemType::tss16_available}));
     const TableEntry entry = TRY(fetch_system_segment(cpu, selector, valid));
     Segment tr = entry.segment();
-    tr.access |= 2;  // busy
+    tr.access |= 2; // busy
     TRY(cpu.store_linear(entry.address + 5, 1, tr.access & 0xFF, true));
     cpu.seg(Seg::TR) = tr;
     return {};
 }
 
-Result<void> exec_SLDT(Cpu& cpu, const Insn& insn) { return cpu.write_operand(insn, 0, cpu.seg(Seg::LDTR).selector); }
-Result<void> exec_STR(Cpu& cpu, const Insn& insn) { return cpu.write_operand(insn, 0, cpu.seg(Seg::TR).selector); }
+Result<void> exec_SLDT(Cpu& cpu, const Insn& insn) {
+    return cpu.write_operand(insn, 0, cpu.seg(Seg::LDTR).selector);
+}
+Result<void> exec_STR(Cpu& cpu, const Insn& insn) {
+    return cpu.write_operand(insn, 0, cpu.seg(Seg::TR).selector);
+}
 
-// ---- Bases of FS and GS --------------------------------------------------------------------------------------------
+// ---- Bases of FS and GS
+// --------------------------------------------------------------------------------------------
 
 Result<void> exec_SWAPGS(Cpu& cpu, const Insn&) {
     std::swap(cpu.seg(Seg::GS).base, cpu.kernel_gs_base);
@@ -228,11 +239,11 @@ Result<void> write_base(Cpu& cpu, const Insn& insn, Seg where) {
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_RDFSBASE(Cpu& cpu, const Insn& insn) { return read_base(cpu, insn, Seg::FS); }
 Result<void> exec_RDGSBASE(Cpu& cpu, const Insn& insn) { return read_base(cpu, insn, Seg::GS); }
 Result<void> exec_WRFSBASE(Cpu& cpu, const Insn& insn) { return write_base(cpu, insn, Seg::FS); }
 Result<void> exec_WRGSBASE(Cpu& cpu, const Insn& insn) { return write_base(cpu, insn, Seg::GS); }
 
-}  // namespace exeunt
+} // namespace exeunt

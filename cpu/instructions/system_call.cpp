@@ -1,7 +1,7 @@
-// SYSCALL and SYSRET, SYSENTER and SYSEXIT: transfers to and from privilege level 0 that look at no descriptor.
-// SDM 3A 5.8.7 "Performing Fast Calls to System Procedures with the SYSENTER and SYSEXIT Instructions", 5.8.8 "Fast
-// System Calls in 64-Bit Mode"; SDM 2B SYSCALL and the others; APM 3 SYSCALL, SYSRET, SYSENTER, SYSEXIT. Where the two
-// differ, a quirk of the model decides (arch/quirks.inc).
+// SYSCALL and SYSRET, SYSENTER and SYSEXIT: transfers to and from privilege level 0 that look at no
+// descriptor. SDM 3A 5.8.7 "Performing Fast Calls to System Procedures with the SYSENTER and SYSEXIT
+// Instructions", 5.8.8 "Fast System Calls in 64-Bit Mode"; SDM 2B SYSCALL and the others; APM 3 SYSCALL,
+// SYSRET, SYSENTER, SYSEXIT. Where the two differ, a quirk of the model decides (arch/quirks.inc).
 // Not modelled: shadow stacks (no model offers CET).
 #include "cpu/instructions.hpp"
 #include "cpu/instructions/far_transfer.hpp"
@@ -24,7 +24,7 @@ u16 selector_at(u64 base, unsigned offset, unsigned rpl) {
     return static_cast<u16>(((base + offset) & 0xFFFC) | rpl);
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_SYSCALL(Cpu& cpu, const Insn&) {
     const bool anywhere = cpu.model.has(Quirk::syscall_in_compatibility_mode);
@@ -55,7 +55,7 @@ Result<void> exec_SYSRET(Cpu& cpu, const Insn& insn) {
     if (!cpu.canonical(target) && !cpu.model.has(Quirk::sysret_to_any_address)) return general_protection(0);
     const u64 base = extract(cpu.star, 63, 48);
     u64 flags = cpu.rflags() | RFLAGS::IF;
-    if (cpu.code64()) flags = cpu.r[R11] & 0x3C'7FD7;  // all but RF and VM
+    if (cpu.code64()) flags = cpu.r[R11] & 0x3C'7FD7; // all but RF and VM
     set_code_segment(cpu, flat_code(selector_at(base, to64 ? 16 : 0, 3), 3, to64), 3);
     if (cpu.model.has(Quirk::sysret_keeps_stack_attributes)) {
         cpu.seg(Seg::SS).selector = selector_at(base, 8, 3);
@@ -76,7 +76,7 @@ Result<void> check_sysenter(const Cpu& cpu) {
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_SYSENTER(Cpu& cpu, const Insn&) {
     TRY(check_sysenter(cpu));
@@ -104,4 +104,4 @@ Result<void> exec_SYSEXIT(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,5 +1,5 @@
+// Delivery of events through the IDT in every mode: SDM 3A ch. 6.
 #include "cpu/events.hpp"
-#include "cpu/no_virtualization.hpp"
 #include "cpu/segmentation.hpp"
 #include "tests/support/harness.hpp"
 
@@ -26,7 +26,9 @@ Event exception_with_error(Vector vector, u32 error, u64 address = 0) {
             .address = address};
 }
 Event interrupt(u8 vector) { return {.vector = vector, .type = Type::external_interrupt}; }
-Event int_n(u8 vector) { return {.vector = vector, .type = Type::software_interrupt, .instruction_length = 2}; }
+Event int_n(u8 vector) {
+    return {.vector = vector, .type = Type::software_interrupt, .instruction_length = 2};
+}
 
 /// An 8-byte gate.
 u64 gate8(u16 selector, u32 offset, u32 type, unsigned dpl = 0) {
@@ -49,51 +51,14 @@ std::vector<u64> stack(Harness& t, unsigned count, unsigned bytes) {
 
 using Words = std::vector<u64>;
 
-/// An extension that notes what it is asked and exits on chosen vectors.
-class Asked : public NoVirtualization {
-public:
-    struct Question {
-        int vector;
-        int delivering;  ///< -1: nothing
-        bool operator==(const Question&) const = default;
-    };
-    std::vector<Question> questions;
-    int exits_on = -1;
-    int triple_faults = 0;
-    int second_level_faults = 0;
-    std::optional<Event> under_way;
-
-    Result<void> event(Cpu& cpu, const Event& event) override {
-        questions.push_back({event.vector, cpu.delivering ? cpu.delivering->vector : -1});
-        if (event.vector != exits_on) return {};
-        under_way = cpu.delivering;
-        return stopped(Stop::Kind::world_switch);
-    }
-    Result<void> triple_fault(Cpu& cpu) override {
-        ++triple_faults;
-        under_way = cpu.delivering;
-        return stopped(Stop::Kind::world_switch);
-    }
-    Result<void> second_level_fault(Cpu& cpu) override {
-        ++second_level_faults;
-        under_way = cpu.delivering;
-        return stopped(Stop::Kind::world_switch);
-    }
-};
-
-void enter_guest(Harness& t, Asked& extension) {
-    t.cpu.virtualization = &extension;
-    t.cpu.in_guest = true;
-}
-
-}  // namespace
+} // namespace
 
 TEST_CASE("real-address mode: FLAGS, CS, IP are pushed; IF and TF are cleared [SDM 3B 20.1.4]") {
     Harness t(Mode::real);
     t.cpu.rip = 0x123;
     t.cpu.flags.rest |= RFLAGS::IF | RFLAGS::TF;
     const u64 flags = t.cpu.rflags();
-    REQUIRE(t.cpu.deliver(exception_with_error(Vector::GP, 0)).ok());  // there are no error codes here
+    REQUIRE(t.cpu.deliver(exception_with_error(Vector::GP, 0)).ok()); // there are no error codes here
     CHECK(t.vector_reached() == 13);
     CHECK(t.cpu.next_rip == t.cpu.rip);
     CHECK(t.cpu.r[RSP] == 0xFFF0 - 6);
@@ -101,7 +66,8 @@ TEST_CASE("real-address mode: FLAGS, CS, IP are pushed; IF and TF are cleared [S
     CHECK_FALSE(t.cpu.flag(RFLAGS::IF | RFLAGS::TF));
 }
 
-TEST_CASE("real-address mode: a vector beyond the limit is #GP, and again #DF, then shutdown [SDM 3B 20.1.4]") {
+TEST_CASE(
+    "real-address mode: a vector beyond the limit is #GP, and again #DF, then shutdown [SDM 3B 20.1.4]") {
     Harness t(Mode::real);
     t.cpu.idtr.limit = 4 * 14 - 1;
     REQUIRE(t.cpu.deliver(int_n(0x20)).ok());
@@ -133,7 +99,8 @@ TEST_CASE("protected mode, same privilege: EFLAGS, CS, EIP, error code [SDM 3A 6
         set_gate(t, 13, gate8(Harness::code16_0, 0xABCD'0100, SystemType::interrupt_gate16));
         REQUIRE(t.cpu.deliver(exception_with_error(Vector::GP, 0x18)).ok());
         CHECK(t.cpu.rip == 0x0100);
-        CHECK(stack(t, 4, 2) == Words{0x18, Harness::code_address & 0xFFFF, Harness::code32_0, flags & 0xFFFF});
+        CHECK(stack(t, 4, 2) ==
+              Words{0x18, Harness::code_address & 0xFFFF, Harness::code32_0, flags & 0xFFFF});
     }
 }
 
@@ -172,7 +139,8 @@ TEST_CASE("from virtual-8086 mode: data segments are pushed and become null [SDM
     CHECK(t.vector_reached() == 0x40);
     CHECK_FALSE(t.cpu.v8086());
     CHECK(t.cpu.cpl == 0);
-    CHECK(stack(t, 9, 4) == Words{0x10, Harness::code_address / 16, flags, 0xFFF0, 0x2000, 0x1000, 0x1001, 0x1002, 0x1003});
+    CHECK(stack(t, 9, 4) ==
+          Words{0x10, Harness::code_address / 16, flags, 0xFFF0, 0x2000, 0x1000, 0x1001, 0x1002, 0x1003});
     for (const Seg where : order) CHECK(t.cpu.seg(where).unusable());
 }
 
@@ -192,10 +160,11 @@ TEST_CASE("64-bit mode: the frame is aligned and always holds SS:RSP [SDM 3A 6.1
     CHECK(t.cpu.r[RSP] == Harness::stack_top - 16 - 48);
     CHECK(stack(t, 6, 8) == Words{8, Harness::code_address, Harness::code64_0, flags | RFLAGS::RF,
                                   Harness::stack_top - 3, Harness::data_0});
-    CHECK(t.cpu.seg(Seg::SS).selector == Harness::data_0);  // CPL did not change
+    CHECK(t.cpu.seg(Seg::SS).selector == Harness::data_0); // CPL did not change
 }
 
-TEST_CASE("64-bit mode, from CPL 3: RSP0, SS becomes null; IST wins, also without a change of CPL [SDM 3A 6.14.4, 6.14.5]") {
+TEST_CASE("64-bit mode, from CPL 3: RSP0, SS becomes null; IST wins, also without a change of CPL [SDM 3A "
+          "6.14.4, 6.14.5]") {
     Harness t;
     SUBCASE("RSP0") {
         t.enter_ring3();
@@ -206,7 +175,9 @@ TEST_CASE("64-bit mode, from CPL 3: RSP0, SS becomes null; IST wins, also withou
         CHECK(stack(t, 5, 8).back() == Harness::data_3);
     }
     SUBCASE("IST2") {
-        set_gate(t, 0x40, gate8(Harness::code64_0, Harness::handler_address, SystemType::interrupt_gate) | u64{2} << 32);
+        set_gate(t, 0x40,
+                 gate8(Harness::code64_0, Harness::handler_address, SystemType::interrupt_gate) | u64{2}
+                                                                                                      << 32);
         t.write(Harness::tss_address + 44, 0x2'8008);
         REQUIRE(t.cpu.deliver(interrupt(0x40)).ok());
         CHECK(t.cpu.r[RSP] == 0x2'8000 - 40);
@@ -232,11 +203,12 @@ TEST_CASE("the upper half of the handler's address, and its canonicality [SDM 3A
     set_gate(t, 0x40, gate8(Harness::code64_0, 0x1000, SystemType::interrupt_gate), 0x8000);
     REQUIRE(t.cpu.deliver(interrupt(0x40)).ok());
     CHECK(t.vector_reached() == 13);
-    CHECK(stack(t, 1, 8) == Words{1});  // #GP(EXT)
+    CHECK(stack(t, 1, 8) == Words{1}); // #GP(EXT)
 }
 
-TEST_CASE("gates that cannot be used: exception and error code, with EXT for what the program did not ask for "
-          "[SDM 3A 6.13, 6.12.1.2; SDM 2A INT n]") {
+TEST_CASE(
+    "gates that cannot be used: exception and error code, with EXT for what the program did not ask for "
+    "[SDM 3A 6.13, 6.12.1.2; SDM 2A INT n]") {
     Harness t;
     const auto reached = [&](const Event& event) {
         REQUIRE(t.cpu.deliver(event).ok());
@@ -307,7 +279,9 @@ TEST_CASE("stacks of the TSS that cannot be used: #TS and #SS [SDM 2A INT n]") {
         t.write(Harness::gdt_address + 0x60,
                 descriptor(0, 0xFFFF'FFFF, AR::P | AR::S | AR::CODE | AR::CONFORMING | AR::DB | AR::G));
         for (u8 v = 10; v < 14; ++v)
-            set_gate(t, v, gate8(0x60, static_cast<u32>(Harness::handler_address + 16 * v), SystemType::interrupt_gate));
+            set_gate(
+                t, v,
+                gate8(0x60, static_cast<u32>(Harness::handler_address + 16 * v), SystemType::interrupt_gate));
         t.write(Harness::tss_address + 8, ss, 4);
         REQUIRE(t.cpu.deliver(interrupt(0x40)).ok());
         return std::pair{t.vector_reached(), static_cast<unsigned>(stack(t, 1, 4)[0])};
@@ -335,8 +309,10 @@ TEST_CASE("stacks of the TSS that cannot be used: #TS and #SS [SDM 2A INT n]") {
 TEST_CASE("a page fault while the frame is pushed leaves the interrupted state as it was [SDM 3A 6.15]") {
     Harness t;
     t.enter_ring3();
-    t.write(Harness::tss_address + 4, 0x4000'0010);  // RSP0 in an unmapped gigabyte
-    set_gate(t, 14, gate8(Harness::code64_0, Harness::handler_address + 14 * 16, SystemType::interrupt_gate) | u64{1} << 32);
+    t.write(Harness::tss_address + 4, 0x4000'0010); // RSP0 in an unmapped gigabyte
+    set_gate(t, 14,
+             gate8(Harness::code64_0, Harness::handler_address + 14 * 16, SystemType::interrupt_gate) |
+                 u64{1} << 32);
     t.write(Harness::tss_address + 36, 0x2'8000);
     REQUIRE(t.cpu.deliver(interrupt(0x40)).ok());
     CHECK(t.vector_reached() == 14);
@@ -345,7 +321,8 @@ TEST_CASE("a page fault while the frame is pushed leaves the interrupted state a
                                   t.cpu.rflags() | RFLAGS::RF, Harness::stack_top, Harness::data_3});
 }
 
-TEST_CASE("#PF sets CR2; #DB merges into DR6, clears DR7.GD and IA32_DEBUGCTL.BTF [SDM 3A 6.15, 17.2.3, 17.2.4]") {
+TEST_CASE(
+    "#PF sets CR2; #DB merges into DR6, clears DR7.GD and IA32_DEBUGCTL.BTF [SDM 3A 6.15, 17.2.3, 17.2.4]") {
     Harness t;
     REQUIRE(t.cpu.deliver(exception_with_error(Vector::PF, 4, 0x1234)).ok());
     CHECK(t.cpu.control.cr2 == 0x1234);
@@ -363,9 +340,10 @@ TEST_CASE("RF in the saved image: 1 for faults, not for traps, #DB or interrupts
         Event event;
         bool rf;
     };
-    for (const Row& row : {Row{exception_event(Vector::UD), true}, Row{exception_event(Vector::DB, DR6::BS), false},
-                           Row{exception_event(Vector::DB, DR6::BD), true}, Row{interrupt(0x40), false},
-                           Row{int_n(0x40), false}, Row{exception_with_error(Vector::PF, 0), true}}) {
+    for (const Row& row :
+         {Row{exception_event(Vector::UD), true}, Row{exception_event(Vector::DB, DR6::BS), false},
+          Row{exception_event(Vector::DB, DR6::BD), true}, Row{interrupt(0x40), false},
+          Row{int_n(0x40), false}, Row{exception_with_error(Vector::PF, 0), true}}) {
         CAPTURE(static_cast<int>(row.event.vector));
         Harness t;
         REQUIRE(t.cpu.deliver(row.event).ok());
@@ -379,118 +357,6 @@ TEST_CASE("NMI: blocks further NMIs [SDM 3A 6.7.1]") {
     REQUIRE(t.cpu.deliver({.vector = 2, .type = Type::nmi}).ok());
     CHECK(t.vector_reached() == 2);
     CHECK(t.cpu.nmi_blocked);
-}
-
-TEST_CASE("double faults: which pairs make one [SDM 3A Table 6-5]") {
-    struct Row {
-        Event first;
-        bool page_fault_second;
-        int reached;
-    };
-    const Event contributory = exception_with_error(Vector::NP, 8);
-    const Event page_fault = exception_with_error(Vector::PF, 0, 0x99);
-    for (const Row& row : {Row{interrupt(0x40), false, 13}, Row{interrupt(0x40), true, 14},
-                           Row{contributory, false, 8}, Row{contributory, true, 14}, Row{page_fault, false, 8},
-                           Row{page_fault, true, 8}, Row{exception_event(Vector::UD), false, 13},
-                           Row{int_n(0x40), false, 13}}) {
-        Harness t;
-        const u8 vector = row.first.vector;
-        CAPTURE(static_cast<int>(vector));
-        CAPTURE(row.page_fault_second);
-        const u64 target = Harness::handler_address + 16 * vector;
-        if (row.page_fault_second) {  // by an IST stack that is not mapped; #PF itself has another one
-            set_gate(t, vector, gate8(Harness::code64_0, static_cast<u32>(target), 14) | u64{1} << 32);
-            t.write(Harness::tss_address + 36, 0x5000'0000);
-        } else {
-            set_gate(t, vector, gate8(0, static_cast<u32>(target), 14));
-        }
-        REQUIRE(t.cpu.deliver(row.first).ok());
-        CHECK(t.vector_reached() == row.reached);
-        if (row.reached == 8) CHECK(stack(t, 2, 8) == Words{0, Harness::code_address});
-        if (row.page_fault_second) CHECK(t.cpu.control.cr2 == 0x4FFF'FFF8);
-        CHECK_FALSE(t.cpu.delivering);
-    }
-}
-
-TEST_CASE("triple fault: shutdown at the instruction that began it [SDM 3A 6.15 \"Interrupt 8\"]") {
-    Harness t;
-    t.cpu.idtr.limit = 0;
-    REQUIRE(t.cpu.deliver(exception_event(Vector::UD)).ok());
-    CHECK(t.cpu.activity == Activity::shutdown);
-    CHECK(t.cpu.rip == Harness::code_address);
-    CHECK_FALSE(t.cpu.delivering);
-}
-
-TEST_CASE("in a guest: each exception is asked about with what was being delivered [SDM 3C 25.2, 27.2.4]") {
-    Harness t;
-    Asked extension;
-    enter_guest(t, extension);
-    using Questions = std::vector<Asked::Question>;
-    set_gate(t, 14, gate8(0, 0, SystemType::interrupt_gate));
-    const Event page_fault = exception_with_error(Vector::PF, 0, 0x99);
-    SUBCASE("#PF, then #GP for it, then the #DF that both make") {
-        REQUIRE(t.cpu.deliver(page_fault).ok());
-        CHECK(extension.questions == Questions{{14, -1}, {13, 14}, {8, -1}});
-        CHECK(t.vector_reached() == 8);
-    }
-    SUBCASE("an exit for the second: the first is the event under way, and nothing afterwards") {
-        extension.exits_on = 13;
-        CHECK(t.cpu.deliver(page_fault).stop() == stopped(Stop::Kind::world_switch));
-        REQUIRE(extension.under_way);
-        CHECK(extension.under_way->vector == 14);
-        CHECK_FALSE(t.cpu.delivering);
-    }
-    SUBCASE("an exit for the first: CR2 and DR6 keep their values") {
-        extension.exits_on = 14;
-        CHECK(t.cpu.deliver(page_fault).stop() == stopped(Stop::Kind::world_switch));
-        CHECK(t.cpu.control.cr2 == 0);
-        CHECK_FALSE(extension.under_way);
-        CHECK(t.cpu.rip == Harness::code_address);
-    }
-    SUBCASE("hardware interrupts and injected events are not asked about, but what they meet is") {
-        Event injected = page_fault;
-        injected.injected = true;
-        REQUIRE(t.cpu.deliver(injected).ok());
-        CHECK(extension.questions == Questions{{13, 14}, {8, -1}});
-        CHECK(t.cpu.control.cr2 == 0);
-        extension.questions.clear();
-        REQUIRE(t.cpu.deliver(interrupt(0x40)).ok());
-        CHECK(extension.questions.empty());
-    }
-    SUBCASE("a triple fault is an exit; the third exception was asked about") {
-        set_gate(t, 8, gate8(0, 0, SystemType::interrupt_gate));
-        CHECK(t.cpu.deliver(page_fault).stop() == stopped(Stop::Kind::world_switch));
-        CHECK(extension.questions == Questions{{14, -1}, {13, 14}, {8, -1}, {13, 8}});
-        CHECK(extension.triple_faults == 1);
-        CHECK_FALSE(extension.under_way);
-        CHECK(t.cpu.activity == Activity::active);
-    }
-}
-
-TEST_CASE("in a guest: a refusal of the second level during delivery is an exit with that event under way "
-          "[SDM 3C 27.2.4]") {
-    /// Refuses the page of the stack.
-    class NoStack : public SecondLevel {
-    public:
-        Result<SecondLevelPage> translate(GuestPhysical address, const SecondLevelAccess&) override {
-            if (address.page().value == 0x2'8000) return stopped(Stop::Kind::second_level);
-            return SecondLevelPage{.physical = Physical{address.value}};
-        }
-    };
-    Harness t;
-    Asked extension;
-    enter_guest(t, extension);
-    NoStack second_level;
-    t.cpu.mmu.set_second_level(&second_level);
-    t.cpu.guest_tlb_key.world = 1;
-    t.cpu.context_changed(true);
-    t.cpu.r[RSP] = 0x2'9000;
-    CHECK(t.cpu.deliver(exception_event(Vector::UD)).stop() == stopped(Stop::Kind::world_switch));
-    CHECK(extension.second_level_faults == 1);
-    REQUIRE(extension.under_way);
-    CHECK(extension.under_way->vector == 6);
-    CHECK_FALSE(t.cpu.delivering);
-    CHECK(t.cpu.r[RSP] == 0x2'9000);
 }
 
 TEST_CASE("raise: the exception of an instruction, with its error code and address [SDM 3A 6.12]") {

@@ -1,3 +1,4 @@
+// Far JMP, CALL and RET: SDM 2A JMP, CALL; SDM 2B RET.
 #include "cpu/instructions/far_transfer.hpp"
 #include "tests/support/general.hpp"
 #include "tests/support/harness.hpp"
@@ -59,7 +60,7 @@ void put_stack(Harness& t, const Words& words, unsigned bytes) {
     for (unsigned i = 0; i < words.size(); ++i) t.write(base + t.cpu.r[RSP] + i * bytes, words[i], bytes);
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("far JMP, CALL and RET in real-address mode: CS is sixteen times the selector [SDM 2A JMP, CALL]") {
     Harness t(Mode::real);
@@ -67,18 +68,18 @@ TEST_CASE("far JMP, CALL and RET in real-address mode: CS is sixteen times the s
     CHECK(t.cpu.seg(Seg::CS).base == 0x20000);
     CHECK(t.cpu.rip == 0x1234);
     t.cpu.rip = 0;
-    t.write(0x20000, 0x3000'0010'9A, 5);  // CALL FAR 3000:0010
+    t.write(0x20000, 0x3000'0010'9A, 5); // CALL FAR 3000:0010
     CHECK(general(t) == done);
     CHECK(t.cpu.seg(Seg::CS).selector == 0x3000);
     CHECK(t.cpu.rip == 0x10);
     CHECK(stack(t, 2, 2) == Words{5, 0x2000});
-    t.write(0x30010, 0x0002'CA, 3);  // RET FAR 2
+    t.write(0x30010, 0x0002'CA, 3); // RET FAR 2
     CHECK(general(t) == done);
     CHECK(t.cpu.seg(Seg::CS).base == 0x20000);
     CHECK(t.cpu.rip == 5);
     CHECK(t.cpu.r[RSP] == 0xFFF2);
     SUBCASE("beyond the limit of CS: #GP(0), and nothing is pushed") {
-        t.write(0x20005, 0x1'0000'9A66, 8);  // CALL FAR with a 32-bit offset of 10000H
+        t.write(0x20005, 0x1'0000'9A66, 8); // CALL FAR with a 32-bit offset of 10000H
         const u64 sp = t.cpu.r[RSP];
         CHECK(general(t) == general_protection(0));
         CHECK(t.cpu.r[RSP] == sp);
@@ -87,7 +88,9 @@ TEST_CASE("far JMP, CALL and RET in real-address mode: CS is sixteen times the s
 
 TEST_CASE("far JMP to a code segment: checks in the manual's order [SDM 2A JMP]") {
     Harness t(Mode::protected32);
-    const auto jump = [&](u16 selector, u64 offset = 0x1234) { return transfer(t, jump_far32, selector, offset); };
+    const auto jump = [&](u16 selector, u64 offset = 0x1234) {
+        return transfer(t, jump_far32, selector, offset);
+    };
     SUBCASE("null") { CHECK(jump(3) == general_protection(0)); }
     SUBCASE("beyond the GDT") { CHECK(jump(0x203) == general_protection(0x200)); }
     SUBCASE("data") { CHECK(jump(Harness::data_0) == general_protection(Harness::data_0)); }
@@ -131,7 +134,8 @@ TEST_CASE("far JMP to conforming code keeps CPL [SDM 3A 5.8.1.2]") {
     CHECK(transfer(inner, jump_far32, slot) == general_protection(slot));
 }
 
-TEST_CASE("far JMP between 64-bit and compatibility mode; L and D together are #GP [SDM 2A JMP; SDM 3A 5.2.1]") {
+TEST_CASE(
+    "far JMP between 64-bit and compatibility mode; L and D together are #GP [SDM 2A JMP; SDM 3A 5.2.1]") {
     Harness t;
     CHECK(transfer(t, jump_far64, Harness::code32_0, 0x12'3456) == done);
     CHECK(t.cpu.code_bits() == 32);
@@ -168,7 +172,7 @@ TEST_CASE("far CALL and RET at the same level [SDM 2A CALL, 2B RET]") {
 TEST_CASE("far CALL: no room on the stack is #SS(0), and nothing has changed [SDM 2A CALL]") {
     Harness t(Mode::protected32);
     t.cpu.r[RSP] = 4;
-    CHECK(transfer(t, call_far32, Harness::code32_0) == done);  // wraps: the limit is 4 GiB
+    CHECK(transfer(t, call_far32, Harness::code32_0) == done); // wraps: the limit is 4 GiB
     t.cpu.seg(Seg::SS).limit = 0xFFFF;
     t.cpu.r[RSP] = 4;
     const u64 below = t.read(0, 4);
@@ -203,13 +207,13 @@ TEST_CASE("call gates: the gate's privilege and the segment behind it [SDM 3A 5.
         CHECK(transfer(t, jump_far32, gate_slot) == general_protection(Harness::code32_0));
         set_call_gate(t, Harness::code32_3 & ~3u, 0x1000, 3);
         CHECK(transfer(t, jump_far32, gate_slot) == done);
-        CHECK(t.cpu.rip == 0x1000);  // the offset in the instruction does not count
+        CHECK(t.cpu.rip == 0x1000); // the offset in the instruction does not count
     }
     SUBCASE("same level") {
         set_call_gate(t, Harness::code32_3 & ~3u, 0x1000, 3, 2);
         CHECK(call() == done);
         CHECK(stack(t, 2, 4) == Words{start + 6, Harness::code32_3});
-        CHECK(t.cpu.r[RSP] == Harness::stack_top - 8);  // parameters stay where they are
+        CHECK(t.cpu.r[RSP] == Harness::stack_top - 8); // parameters stay where they are
     }
     SUBCASE("16-bit gate") {
         set_call_gate(t, Harness::code32_3 & ~3u, 0x5678'1000, 3, 0, SystemType::call_gate16);
@@ -319,7 +323,7 @@ TEST_CASE("far RET: checks on the return segment [SDM 2B RET]") {
     CHECK(ret({0x1000, Harness::code32_3, 0x2000, Harness::data_3}) == done);
     CHECK(t.cpu.cpl == 3);
     CHECK(t.cpu.r[RSP] == 0x2000);
-    CHECK(ret({0x1000, Harness::code32_0}) == general_protection(Harness::code32_0));  // inward
+    CHECK(ret({0x1000, Harness::code32_0}) == general_protection(Harness::code32_0)); // inward
 }
 
 TEST_CASE("far RET to a 16-bit stack changes SP only [SDM 2B RET]") {

@@ -1,3 +1,4 @@
+// IRET in and between all modes: SDM 2A IRET.
 #include "cpu/no_virtualization.hpp"
 #include "cpu/segmentation.hpp"
 #include "tests/support/general.hpp"
@@ -27,7 +28,7 @@ Stop iret(Harness& t, const Code& instruction, const Words& words, unsigned byte
     return general(t, instruction);
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("IRET in real-address mode: VM, VIF and VIP stay [SDM 2A IRET]") {
     Harness t(Mode::real);
@@ -54,7 +55,8 @@ TEST_CASE("IRETD to the same level: which flags change at which privilege [SDM 2
     Harness user(Mode::protected32);
     user.enter_ring3();
     CHECK(iret(user, iretd, {0x1000, Harness::code32_3, image}, 4) == done);
-    CHECK(user.cpu.rflags() == ((RFLAGS::arithmetic | RFLAGS::TF | RFLAGS::DF | RFLAGS::RF | RFLAGS::AC | RFLAGS::ID) | fixed));
+    CHECK(user.cpu.rflags() ==
+          ((RFLAGS::arithmetic | RFLAGS::TF | RFLAGS::DF | RFLAGS::RF | RFLAGS::AC | RFLAGS::ID) | fixed));
     Harness small(Mode::protected32);
     CHECK(iret(small, code("66 cf", "iret"), {0x1000, Harness::code32_0, 0x7FFF & ~RFLAGS::NT}, 2) == done);
     CHECK(small.cpu.rflags() == 0x3FD7);
@@ -155,10 +157,11 @@ TEST_CASE("IRETQ always takes SS:RSP; a null SS is for 64-bit code below CPL 3 [
     SUBCASE("to CPL 3, 64-bit") {
         t.cpu.seg(Seg::FS) = null_stack_segment(0, 0);
         t.cpu.seg(Seg::FS).base = 0x7777'0000'0000;
-        CHECK(iret(t, iretq, {0x7FFF'FFFF'0000, Harness::code64_3, RFLAGS::IF, rsp, Harness::data_3}, 8) == done);
+        CHECK(iret(t, iretq, {0x7FFF'FFFF'0000, Harness::code64_3, RFLAGS::IF, rsp, Harness::data_3}, 8) ==
+              done);
         CHECK(t.cpu.cpl == 3);
         CHECK(t.cpu.rip == 0x7FFF'FFFF'0000);
-        CHECK(t.cpu.seg(Seg::FS).base == 0x7777'0000'0000);  // a null selector keeps the base that an MSR gave
+        CHECK(t.cpu.seg(Seg::FS).base == 0x7777'0000'0000); // a null selector keeps the base that an MSR gave
     }
     SUBCASE("to compatibility mode") {
         CHECK(iret(t, iretq, {0x1000, Harness::code32_3, fixed, 0x1'0002'5000, Harness::data_3}, 8) == done);
@@ -166,7 +169,8 @@ TEST_CASE("IRETQ always takes SS:RSP; a null SS is for 64-bit code below CPL 3 [
         CHECK(t.cpu.r[RSP] == 0x2'5000);
     }
     SUBCASE("refusals") {
-        CHECK(iret(t, iretq, {0x8000'0000'0000, Harness::code64_0, fixed, rsp, 0}, 8) == general_protection(0));
+        CHECK(iret(t, iretq, {0x8000'0000'0000, Harness::code64_0, fixed, rsp, 0}, 8) ==
+              general_protection(0));
         CHECK(iret(t, iretq, {0x1'0000'0000, Harness::code32_0, fixed, rsp, Harness::data_0}, 8) ==
               general_protection(0));
         t.cpu.flags.rest |= RFLAGS::NT;

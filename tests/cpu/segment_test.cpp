@@ -1,3 +1,4 @@
+// LDS to LSS, LAR to ARPL, descriptor-table and task registers, bases of FS and GS.
 #include "cpu/no_virtualization.hpp"
 #include "cpu/segmentation.hpp"
 #include "tests/support/general.hpp"
@@ -21,7 +22,7 @@ void describe(Harness& t, u32 access, u32 base = 0, u32 limit = 0xFFFF) {
 
 bool zf(const Harness& t) { return t.cpu.flags.zf(); }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("LSS, LDS, LFS: offset and selector; a refused selector leaves the register [SDM 2A LDS]") {
     Harness t(Mode::protected32);
@@ -68,7 +69,7 @@ TEST_CASE("LAR and LSL: which descriptors may be looked at, and what comes out [
     CHECK(lsl(slot) == 0);
     describe(t, AR::P | SystemType::interrupt_gate);
     CHECK(lar(slot) == 0);
-    describe(t, AR::S | AR::WRITABLE);  // not present is no obstacle
+    describe(t, AR::S | AR::WRITABLE); // not present is no obstacle
     CHECK(lar(slot) == 0x1200);
     t.cpu.cpl = 3;
     CHECK(lar(Harness::data_0) == 0);
@@ -124,10 +125,11 @@ TEST_CASE("ARPL raises the RPL of the destination to that of the source [SDM 2A 
     CHECK_FALSE(zf(t));
 }
 
-TEST_CASE("protected-mode instructions are #UD in real-address and virtual-8086 mode [SDM 2A LAR, LLDT, ...]") {
+TEST_CASE(
+    "protected-mode instructions are #UD in real-address and virtual-8086 mode [SDM 2A LAR, LLDT, ...]") {
     for (const Mode mode : {Mode::real, Mode::v8086}) {
-        for (const std::string hex : {"0f 02 c0", "0f 03 c0", "0f 00 e0", "0f 00 e8", "63 c0", "0f 00 d0", "0f 00 d8",
-                                "0f 00 c0", "0f 00 c8"}) {
+        for (const std::string hex : {"0f 02 c0", "0f 03 c0", "0f 00 e0", "0f 00 e8", "63 c0", "0f 00 d0",
+                                      "0f 00 d8", "0f 00 c0", "0f 00 c8"}) {
             CAPTURE(hex);
             Harness t(mode);
             t.place(code(hex));
@@ -223,7 +225,7 @@ TEST_CASE("LTR marks the TSS busy; STR and SLDT give the selectors [SDM 2A LTR, 
         return general(t, code("0f 00 d8", "ltr ax"));
     };
     CHECK(ltr(0) == general_protection(0));
-    CHECK(ltr(Harness::tss) == general_protection(Harness::tss));  // busy already
+    CHECK(ltr(Harness::tss) == general_protection(Harness::tss)); // busy already
     describe(t, AR::P | SystemType::tss16_available, 0x9000, 0x2B);
     CHECK(ltr(slot) == done);
     CHECK(t.read(Harness::gdt_address + slot + 5, 1) == (AR::P | SystemType::tss16_busy));
@@ -247,7 +249,7 @@ TEST_CASE("LTR and LLDT in IA-32e mode: 64-bit bases [SDM 3A 7.2.3, 3.5.2]") {
     CHECK(ltr() == general_protection(slot));
     describe(t, AR::P | SystemType::tss_available, 0x1234'5678, 0x67);
     t.write(Harness::gdt_address + slot + 8, 0x8000, 4);
-    CHECK(ltr() == general_protection(slot));  // not canonical
+    CHECK(ltr() == general_protection(slot)); // not canonical
     t.write(Harness::gdt_address + slot + 8, 0xFFFF'8000, 4);
     t.write(Harness::gdt_address + slot + 13, 1, 1);
     CHECK(ltr() == general_protection(slot));

@@ -1,3 +1,4 @@
+// Access checks, descriptors and loading of segment registers. SDM 3A ch. 3 and ch. 5.
 #include "cpu/segmentation.hpp"
 #include "tests/support/harness.hpp"
 
@@ -8,7 +9,7 @@ using namespace exeunt::test;
 
 namespace {
 
-constexpr u16 slot = 0x60;  // a free entry of the harness's GDT
+constexpr u16 slot = 0x60; // a free entry of the harness's GDT
 constexpr u32 data = AR::P | AR::S | AR::WRITABLE;
 constexpr u32 code_segment = AR::P | AR::S | AR::CODE;
 constexpr u32 dpl3 = 3u << 5;
@@ -20,7 +21,7 @@ void describe(Harness& t, u16 selector, u32 access, u32 base = 0, u32 limit = 0x
 Stop load(Harness& t, Seg where, u16 selector) { return load_segment(t.cpu, where, selector).stop(); }
 const Stop done{};
 
-}  // namespace
+} // namespace
 
 TEST_CASE("loading DS: a null selector loads, and its use is #GP(0) [SDM 2B MOV; SDM 3A 3.4.2]") {
     Harness t(Mode::protected32);
@@ -31,7 +32,8 @@ TEST_CASE("loading DS: a null selector loads, and its use is #GP(0) [SDM 2B MOV;
     CHECK(t.cpu.linear(Seg::ES, 0, 1, AccessType::read).ok());
 }
 
-TEST_CASE("loading DS: what the descriptor says arrives, and its accessed bit is set [SDM 3A 3.4.3, 3.4.5.1]") {
+TEST_CASE(
+    "loading DS: what the descriptor says arrives, and its accessed bit is set [SDM 3A 3.4.3, 3.4.5.1]") {
     Harness t(Mode::protected32);
     describe(t, slot, data | AR::DB | AR::G | dpl3, 0x1234'5678, 0x0ABC'DFFF);
     CHECK(load(t, Seg::FS, slot | 3) == done);
@@ -60,7 +62,9 @@ TEST_CASE("loading DS: every refusal has its exception [SDM 2B MOV, protected mo
         describe(t, slot, code_segment);
         CHECK(load(t, Seg::DS, slot) == general_protection(slot));
     }
-    SUBCASE("RPL above DPL") { CHECK(load(t, Seg::DS, Harness::data_0 | 1) == general_protection(Harness::data_0)); }
+    SUBCASE("RPL above DPL") {
+        CHECK(load(t, Seg::DS, Harness::data_0 | 1) == general_protection(Harness::data_0));
+    }
     SUBCASE("not present comes last") {
         describe(t, slot, data & ~AR::P);
         CHECK(load(t, Seg::DS, slot) == exception(Vector::NP, slot));
@@ -96,7 +100,7 @@ TEST_CASE("loading SS: its own rules and #SS for not present [SDM 3A 5.7; SDM 2B
     CHECK(load(t, Seg::SS, Harness::data_0 | 3) == general_protection(Harness::data_0));
     CHECK(load(t, Seg::SS, Harness::data_3) == general_protection(Harness::data_3 & ~3u));
     CHECK(load(t, Seg::SS, Harness::code32_0) == general_protection(Harness::code32_0));
-    describe(t, slot, AR::P | AR::S);  // read-only
+    describe(t, slot, AR::P | AR::S); // read-only
     CHECK(load(t, Seg::SS, slot) == general_protection(slot));
     describe(t, slot, data & ~AR::P);
     CHECK(load(t, Seg::SS, slot) == exception(Vector::SS, slot));
@@ -118,7 +122,7 @@ TEST_CASE("loading SS in 64-bit mode: null below CPL 3 with RPL = CPL [SDM 2B MO
 
 TEST_CASE("loading segments in real-address and virtual-8086 mode [SDM 3B 20.1.1, 20.2.1]") {
     Harness real(Mode::real);
-    real.cpu.seg(Seg::DS).limit = 0xFFFF'FFFF;  // left by protected mode
+    real.cpu.seg(Seg::DS).limit = 0xFFFF'FFFF; // left by protected mode
     CHECK(load(real, Seg::DS, 0x1234) == done);
     CHECK(real.cpu.seg(Seg::DS).base == 0x12340);
     CHECK(real.cpu.seg(Seg::DS).limit == 0xFFFF'FFFF);
@@ -129,7 +133,8 @@ TEST_CASE("loading segments in real-address and virtual-8086 mode [SDM 3B 20.1.1
 }
 
 TEST_CASE("a null selector and the base of FS: cleared, or kept by older AMD models [APM 2 4.5.1]") {
-    for (const auto& [name, base] : {std::pair{"intel-max", u64{0}}, {"amd-max", u64{0}}, {"zen", u64{0x1234}}}) {
+    for (const auto& [name, base] :
+         {std::pair{"intel-max", u64{0}}, {"amd-max", u64{0}}, {"zen", u64{0x1234}}}) {
         CAPTURE(name);
         Harness t(Mode::long64, name);
         t.cpu.seg(Seg::FS).base = 0x1234;
@@ -200,7 +205,8 @@ TEST_CASE("64-bit mode: bases of FS and GS only, no limits, canonical addresses 
     CHECK(t.cpu.linear(Seg::SS, 0x8000'0000'0000, 1, AccessType::read).ok());
 }
 
-TEST_CASE("64-bit mode: a non-canonical address based on RSP or RBP is #SS(0), another #GP(0) [SDM 3A 6.15]") {
+TEST_CASE(
+    "64-bit mode: a non-canonical address based on RSP or RBP is #SS(0), another #GP(0) [SDM 3A 6.15]") {
     Harness t;
     t.cpu.r[RBP] = t.cpu.r[RAX] = 0x8000'0000'0000;
     CHECK(t.step(code("8b 45 00", "mov eax, [rbp]")) == exception(Vector::SS, 0));

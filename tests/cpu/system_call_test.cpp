@@ -1,3 +1,4 @@
+// SYSCALL, SYSRET, SYSENTER, SYSEXIT, as Intel and as AMD have them.
 #include "tests/support/general.hpp"
 #include "tests/support/harness.hpp"
 
@@ -35,7 +36,7 @@ void set_msrs(Harness& t) {
     t.cpu.sysenter_eip = 0xFFFF'8000'0000'4000;
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("SYSCALL: LSTAR, RCX, R11, SFMASK, fixed segments [SDM 2B SYSCALL]") {
     Harness t;
@@ -159,7 +160,8 @@ TEST_CASE("SYSENTER and SYSEXIT in protected mode [SDM 2B SYSENTER, SYSEXIT]") {
     CHECK(t.cpu.seg(Seg::SS) == stack_segment(0x2B, 3));
 }
 
-TEST_CASE("SYSENTER and SYSEXIT in IA-32e mode on Intel; on AMD they are #UD there [SDM 2B SYSENTER; APM 3 SYSENTER]") {
+TEST_CASE("SYSENTER and SYSEXIT in IA-32e mode on Intel; on AMD they are #UD there [SDM 2B SYSENTER; APM 3 "
+          "SYSENTER]") {
     Harness t;
     t.enter_ring3();
     set_msrs(t);
@@ -187,7 +189,8 @@ TEST_CASE("SYSENTER and SYSEXIT in IA-32e mode on Intel; on AMD they are #UD the
     CHECK(general(amd, sysexit64) == undefined_opcode());
 }
 
-TEST_CASE("SYSENTER and SYSEXIT refuse: null IA32_SYSENTER_CS, real-address mode, CPL [SDM 2B SYSENTER, SYSEXIT]") {
+TEST_CASE(
+    "SYSENTER and SYSEXIT refuse: null IA32_SYSENTER_CS, real-address mode, CPL [SDM 2B SYSENTER, SYSEXIT]") {
     Harness t(Mode::protected32);
     CHECK(general(t, sysenter) == general_protection(0));
     CHECK(general(t, sysexit32) == general_protection(0));
