@@ -8,12 +8,13 @@ namespace exeunt::softfloat {
 
 namespace {
 
-/// Operands with DAZ applied. After NaNs and invalid operations, which come first (SDM 1 4.9.2), a denormal operand is
-/// an exception of its own.
+/// Operands with DAZ applied. After NaNs and invalid operations, which come first (SDM 1 4.9.2), a denormal
+/// operand is an exception of its own.
 template <class T>
 struct Operands {
     T a, b;
-    Operands(T first, T second, const Environment& e) : a(flush_operand(first, e)), b(flush_operand(second, e)) {}
+    Operands(T first, T second, const Environment& e)
+        : a(flush_operand(first, e)), b(flush_operand(second, e)) {}
     bool any_nan() const { return is_nan(a) || is_nan(b); }
     void note_denormals(Environment& e) const {
         if (is_denormal(a) || is_denormal(b)) e.raise(MXCSR::DE);
@@ -23,7 +24,8 @@ struct Operands {
 /// The sum of two finite numbers, neither of them zero.
 template <class T>
 T add_parts(Parts a, Parts b, Environment& e) {
-    if (a.exponent < b.exponent || (a.exponent == b.exponent && a.significand < b.significand)) std::swap(a, b);
+    if (a.exponent < b.exponent || (a.exponent == b.exponent && a.significand < b.significand))
+        std::swap(a, b);
     // One bit above for the carry; below remain more than the guard, round and sticky bits that are needed.
     u64 x = a.significand >> 1;
     const u64 y = shift_right_sticky(b.significand >> 1, static_cast<unsigned>(a.exponent - b.exponent));
@@ -45,7 +47,7 @@ T add_numbers(T a, T b, Environment& e) {
         if (a == b) return a;
         return e.rounding() == Rounding::down ? sign_bit<T> : T{0};
     }
-    if (is_zero(a)) return pack<T>(unpack(b), e);  // exact, but it may be tiny
+    if (is_zero(a)) return pack<T>(unpack(b), e); // exact, but it may be tiny
     if (is_zero(b)) return pack<T>(unpack(a), e);
     return add_parts<T>(unpack(a), unpack(b), e);
 }
@@ -69,7 +71,7 @@ T extreme(T first, T second, bool want_less, Environment& e) {
     return r == (want_less ? Relation::less : Relation::greater) ? o.a : o.b;
 }
 
-}  // namespace
+} // namespace
 
 template <class T>
 T add(T first, T second, Environment& e) {
@@ -97,7 +99,7 @@ T multiply(T first, T second, Environment& e) {
     if (infinite) return static_cast<T>(sign | infinity<T>);
     if (zero) return sign;
     const Parts a = unpack(o.a), b = unpack(o.b);
-    const u128 product = u128{a.significand} * b.significand;  // bit 126 or 127 is the highest
+    const u128 product = u128{a.significand} * b.significand; // bit 126 or 127 is the highest
     const unsigned carry = static_cast<unsigned>(product >> 127);
     const u128 aligned = product << (1 - carry);
     const u64 significand = static_cast<u64>(aligned >> 64) | (static_cast<u64>(aligned) != 0);
@@ -135,7 +137,8 @@ T square_root(T operand, Environment& e) {
     if (is_denormal(a)) e.raise(MXCSR::DE);
     const Parts p = unpack(a);
     const bool odd = p.exponent & 1;
-    return pack<T>({false, (p.exponent - (odd ? 1 : 0)) / 2, root_of(u128{p.significand} << (odd ? 64 : 63))}, e);
+    return pack<T>({false, (p.exponent - (odd ? 1 : 0)) / 2, root_of(u128{p.significand} << (odd ? 64 : 63))},
+                   e);
 }
 
 template <class T>
@@ -161,17 +164,17 @@ Relation compare(T first, T second, bool signals_quiet, Environment& e) {
     return (o.a < o.b) != is_negative(o.a) ? Relation::less : Relation::greater;
 }
 
-#define FOR_FORMAT(T)                                     \
-    template T add(T, T, Environment&);                   \
-    template T subtract(T, T, Environment&);              \
-    template T multiply(T, T, Environment&);              \
-    template T divide(T, T, Environment&);                \
-    template T square_root(T, Environment&);              \
-    template T minimum(T, T, Environment&);               \
-    template T maximum(T, T, Environment&);               \
+#define FOR_FORMAT(T)                        \
+    template T add(T, T, Environment&);      \
+    template T subtract(T, T, Environment&); \
+    template T multiply(T, T, Environment&); \
+    template T divide(T, T, Environment&);   \
+    template T square_root(T, Environment&); \
+    template T minimum(T, T, Environment&);  \
+    template T maximum(T, T, Environment&);  \
     template Relation compare(T, T, bool, Environment&);
 FOR_FORMAT(u32)
 FOR_FORMAT(u64)
 #undef FOR_FORMAT
 
-}  // namespace exeunt::softfloat
+} // namespace exeunt::softfloat

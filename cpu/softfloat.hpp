@@ -1,8 +1,9 @@
-// IEEE 754 arithmetic as SSE does it, in integer arithmetic: the definition of what floating-point instructions
-// compute, the same on every native machine. A value is its bits: u32 for single, u64 for double precision.
-// SDM 1 4.8.3 "Real Number and Non-number Encodings", Table 4-7 (which NaN an operation gives), 4.9 "Overview of
-// Floating-Point Exceptions", 10.2.3 "MXCSR Control and Status Register", 11.5 "SSE, SSE2, and SSE3 Exceptions".
-// Not modelled: half precision, fused multiply-add (they come with F16C and FMA); x87 has arithmetic of its own.
+// IEEE 754 arithmetic as SSE does it, in integer arithmetic: the definition of what floating-point
+// instructions compute, the same on every native machine. A value is its bits: u32 for single, u64 for double
+// precision. SDM 1 4.8.3 "Real Number and Non-number Encodings", Table 4-7 (which NaN an operation
+// gives), 4.9 "Overview of Floating-Point Exceptions", 10.2.3 "MXCSR Control and Status Register", 11.5 "SSE,
+// SSE2, and SSE3 Exceptions". Not modelled: half precision, fused multiply-add (they come with F16C and FMA);
+// x87 has arithmetic of its own.
 #pragma once
 
 #include "base/types.hpp"
@@ -11,9 +12,9 @@ namespace exeunt {
 
 /// SDM 1 10.2.3 "MXCSR Control and Status Register".
 namespace MXCSR {
-inline constexpr u32 IE = 1 << 0, DE = 1 << 1, ZE = 1 << 2, OE = 1 << 3, UE = 1 << 4, PE = 1 << 5, DAZ = 1 << 6,
-                     IM = 1 << 7, DM = 1 << 8, ZM = 1 << 9, OM = 1 << 10, UM = 1 << 11, PM = 1 << 12, RC = 3 << 13,
-                     FZ = 1 << 15;
+inline constexpr u32 IE = 1 << 0, DE = 1 << 1, ZE = 1 << 2, OE = 1 << 3, UE = 1 << 4, PE = 1 << 5,
+                     DAZ = 1 << 6, IM = 1 << 7, DM = 1 << 8, ZM = 1 << 9, OM = 1 << 10, UM = 1 << 11,
+                     PM = 1 << 12, RC = 3 << 13, FZ = 1 << 15;
 inline constexpr u32 flags = IE | DE | ZE | OE | UE | PE;
 /// What is found before anything is computed; the other flags come out of the result.
 inline constexpr u32 pre_computation = IE | DE | ZE;
@@ -21,9 +22,9 @@ inline constexpr u32 masks = flags << 7;
 inline constexpr u32 at_reset = masks;
 /// The bits that exist (MXCSR_MASK of FXSAVE); setting another is #GP(0).
 inline constexpr u32 all = 0xFFFF;
-}  // namespace MXCSR
+} // namespace MXCSR
 
-}  // namespace exeunt
+} // namespace exeunt
 
 namespace exeunt::softfloat {
 
@@ -33,12 +34,14 @@ enum class Rounding : u8 { nearest = 0, down = 1, up = 2, zero = 3 };
 /// What one instruction's arithmetic is steered by, and the exceptions that it found.
 struct Environment {
     u32 mxcsr = MXCSR::at_reset;
-    u32 raised = 0;  ///< MXCSR flags
+    u32 raised = 0; ///< MXCSR flags
 
     constexpr Rounding rounding() const { return static_cast<Rounding>((mxcsr >> 13) & 3); }
     constexpr bool daz() const { return mxcsr & MXCSR::DAZ; }
     /// Flushing to zero is the masked response to underflow: it is off while underflow is not masked.
-    constexpr bool flush_to_zero() const { return (mxcsr & (MXCSR::FZ | MXCSR::UM)) == (MXCSR::FZ | MXCSR::UM); }
+    constexpr bool flush_to_zero() const {
+        return (mxcsr & (MXCSR::FZ | MXCSR::UM)) == (MXCSR::FZ | MXCSR::UM);
+    }
     constexpr bool masked(u32 flag) const { return mxcsr & (flag << 7); }
     /// The exceptions found so far that are not masked.
     constexpr u32 unmasked() const { return raised & ~(mxcsr >> 7); }
@@ -106,7 +109,8 @@ constexpr unsigned exponent_field(T a) {
     return static_cast<unsigned>(magnitude(a) >> Format<T>::fraction_bits);
 }
 
-// ---- Arithmetic (T is u32 or u64) ------------------------------------------------------------------------------
+// ---- Arithmetic (T is u32 or u64)
+// ------------------------------------------------------------------------------
 template <class T>
 T add(T a, T b, Environment& e);
 template <class T>
@@ -128,22 +132,25 @@ enum class Relation : u8 { less, equal, greater, unordered };
 template <class T>
 Relation compare(T a, T b, bool signals_quiet, Environment& e);
 
-// ---- Conversions -----------------------------------------------------------------------------------------------
+// ---- Conversions
+// -----------------------------------------------------------------------------------------------
 /// To a signed integer of 32 or 64 bits; the integer indefinite where it does not fit.
 template <class Integer, class T>
 Integer to_integer(T a, Rounding rounding, Environment& e);
 template <class T>
 T from_integer(i64 value, Environment& e);
-u64 widen(u32 a, Environment& e);   ///< single to double precision
-u32 narrow(u64 a, Environment& e);  ///< double to single precision
+u64 widen(u32 a, Environment& e);  ///< single to double precision
+u32 narrow(u64 a, Environment& e); ///< double to single precision
 /// ROUNDPS and its like. `exact`: MXCSR.PE is not set.
 template <class T>
 T round_to_integral(T a, Rounding rounding, bool exact, Environment& e);
 
-// ---- Approximations --------------------------------------------------------------------------------------------
-/// RCPPS, RSQRTPS: no exceptions, no rounding control. SDM 1 10.4.1.2 bounds the relative error by 1.5 * 2^-12;
-/// within it every processor has its own table. Ours is defined by one rule, see softfloat_approximations.cpp.
+// ---- Approximations
+// --------------------------------------------------------------------------------------------
+/// RCPPS, RSQRTPS: no exceptions, no rounding control. SDM 1 10.4.1.2 bounds the relative error by 1.5 *
+/// 2^-12; within it every processor has its own table. Ours is defined by one rule, see
+/// softfloat_approximations.cpp.
 u32 reciprocal(u32 a);
 u32 reciprocal_square_root(u32 a);
 
-}  // namespace exeunt::softfloat
+} // namespace exeunt::softfloat

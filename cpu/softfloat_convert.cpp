@@ -1,5 +1,6 @@
-// Conversions between integers and the two formats, and rounding to an integral value. SDM 1 4.8.4 "Rounding",
-// 11.4.1.6 "SSE2 Conversion Instructions"; an integer that does not fit is the integer indefinite, 11.5.2.1.
+// Conversions between integers and the two formats, and rounding to an integral value. SDM 1 4.8.4
+// "Rounding", 11.4.1.6 "SSE2 Conversion Instructions"; an integer that does not fit is the integer
+// indefinite, 11.5.2.1.
 #include "cpu/softfloat_parts.hpp"
 
 #include <limits>
@@ -10,7 +11,7 @@ namespace {
 
 /// The magnitude of `p` rounded to an integer; exponents up to 63.
 u64 integer_part(const Parts& p, Rounding rounding, bool& inexact) {
-    u64 whole = 0, rest = 0;  // `rest` counts 2^-64
+    u64 whole = 0, rest = 0; // `rest` counts 2^-64
     if (p.exponent >= 0) {
         const u128 fixed = u128{p.significand} << (p.exponent + 1);
         whole = static_cast<u64>(fixed >> 64);
@@ -22,7 +23,7 @@ u64 integer_part(const Parts& p, Rounding rounding, bool& inexact) {
     return whole + rounds_up(whole & 1, rest, u64{1} << 63, p.negative, rounding);
 }
 
-}  // namespace
+} // namespace
 
 template <class Integer, class T>
 Integer to_integer(T operand, Rounding rounding, Environment& e) {
@@ -85,7 +86,7 @@ T round_to_integral(T operand, Rounding rounding, bool exact, Environment& e) {
     if (is_nan(a)) return choose_nan(a, a, e);
     if (is_zero(a)) return a;
     const Parts p = unpack(a);
-    if (p.exponent >= static_cast<int>(Format<T>::fraction_bits)) return a;  // integral, or an infinity
+    if (p.exponent >= static_cast<int>(Format<T>::fraction_bits)) return a; // integral, or an infinity
     bool inexact = false;
     const u64 size = integer_part(p, rounding, inexact);
     if (inexact && !exact) e.raise(MXCSR::PE);
@@ -105,4 +106,4 @@ template u64 from_integer<u64>(i64, Environment&);
 template u32 round_to_integral(u32, Rounding, bool, Environment&);
 template u64 round_to_integral(u64, Rounding, bool, Environment&);
 
-}  // namespace exeunt::softfloat
+} // namespace exeunt::softfloat

@@ -1,12 +1,15 @@
-// The fast ways of SSE arithmetic. Each gives the bits and flags of softfloat (cpu/softfloat.hpp), or says that it can
-// not; the tests compare them.
+// The fast ways of SSE arithmetic. Each gives the bits and flags of softfloat (cpu/softfloat.hpp), or says
+// that it can not; the tests compare them.
 //
-// 1. quick(), on every native machine: all of them round binary32 and binary64 to nearest alike. So where the guest
-//    does, its MXCSR.PE is set already and masked, and operands and result are normal numbers away from the ends of
-//    the range, nothing but the result can differ from what MXCSR says. MXCSR is not switched and not read.
-// 2. by_silicon(), where native is x86-64: the guest's rounding control, DAZ and FZ for one instruction. Only when that
-//    raises nothing or PE; other exceptions are softfloat's to decide. Not while underflow is unmasked: then a tiny
-//    result is an exception even if it is exact.
+// 1. quick(), on every native machine: all of them round binary32 and binary64 to nearest alike. So where the
+// guest
+//    does, its MXCSR.PE is set already and masked, and operands and result are normal numbers away from the
+//    ends of the range, nothing but the result can differ from what MXCSR says. MXCSR is not switched and not
+//    read.
+// 2. by_silicon(), where native is x86-64: the guest's rounding control, DAZ and FZ for one instruction. Only
+// when that
+//    raises nothing or PE; other exceptions are softfloat's to decide. Not while underflow is unmasked: then
+//    a tiny result is an exception even if it is exact.
 #pragma once
 
 #include "cpu/softfloat.hpp"
@@ -20,8 +23,9 @@
 
 namespace exeunt::softfloat {
 
-// ---- Operations ------------------------------------------------------------------------------------------------
-// `native` works on float and double, and on vectors of them where `vectors` says so. `rounds`: the result may be
+// ---- Operations
+// ------------------------------------------------------------------------------------------------ `native`
+// works on float and double, and on vectors of them where `vectors` says so. `rounds`: the result may be
 // inexact. `unary`: only the second operand counts.
 
 struct Add {
@@ -62,7 +66,8 @@ struct SquareRoot {
     static F native(F, F b) {
 #if defined(__x86_64__)
         if constexpr (sizeof(F) == 4) return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(b)));
-        return static_cast<F>(_mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(static_cast<double>(b)))));
+        return static_cast<F>(
+            _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(static_cast<double>(b)))));
 #else
         return std::sqrt(b);
 #endif
@@ -89,13 +94,15 @@ struct Maximum {
     }
 };
 
-// ---- 1 ---------------------------------------------------------------------------------------------------------
+// ---- 1
+// ---------------------------------------------------------------------------------------------------------
 
 /// Rounding to nearest, and that a result is inexact is no news.
 constexpr bool inexact_is_noted(u32 mxcsr) {
     return (mxcsr & (MXCSR::RC | MXCSR::PE | MXCSR::PM)) == (MXCSR::PE | MXCSR::PM);
 }
-/// A normal number, and not of the least exponent (where whether a result is tiny depends on how it was rounded).
+/// A normal number, and not of the least exponent (where whether a result is tiny depends on how it was
+/// rounded).
 template <class T>
 constexpr bool is_ordinary(T a) {
     return exponent_field(a) - 2 < (1u << Format<T>::exponent_bits) - 3;
@@ -118,8 +125,8 @@ template <class Op, class T>
     return Op::template soft<T>(a, b, e);
 }
 
-/// 16 bytes of lanes: two u64, or four u32 of which two share a quadword. Lanes are worked on alike, so that the
-/// native order of bytes does not matter.
+/// 16 bytes of lanes: two u64, or four u32 of which two share a quadword. Lanes are worked on alike, so that
+/// the native order of bytes does not matter.
 using Quadwords = u64 __attribute__((vector_size(16)));
 using Doublewords = i32 __attribute__((vector_size(16)));
 template <class T>
@@ -133,8 +140,8 @@ struct NativeVector<u64> {
     typedef double Type __attribute__((vector_size(16)));
 };
 
-/// is_ordinary() of every lane, by comparisons of doublewords. The low doubleword of a double is masked out and
-/// lies between its bounds.
+/// is_ordinary() of every lane, by comparisons of doublewords. The low doubleword of a double is masked out
+/// and lies between its bounds.
 template <class T>
 [[gnu::always_inline]] inline Doublewords ordinary_lanes(Quadwords v) {
     constexpr u64 exponents = sizeof(T) == 8 ? infinity<u64> : u64{infinity<u32>} << 32 | infinity<u32>;
@@ -146,7 +153,8 @@ template <class T>
 }
 
 template <class Op, class T>
-[[gnu::always_inline]] inline bool quick_vector(const u64 (&a)[2], const u64 (&b)[2], u32 mxcsr, u64 (&result)[2]) {
+[[gnu::always_inline]] inline bool quick_vector(const u64 (&a)[2], const u64 (&b)[2], u32 mxcsr,
+                                                u64 (&result)[2]) {
     if constexpr (Op::vectors) {
         using Native = typename NativeVector<T>::Type;
         if (Op::rounds && !inexact_is_noted(mxcsr)) return false;
@@ -155,14 +163,15 @@ template <class Op, class T>
             reinterpret_cast<Quadwords>(Op::native(reinterpret_cast<Native>(x), reinterpret_cast<Native>(y)));
         result[0] = z[0];
         result[1] = z[1];
-        const Quadwords ok = reinterpret_cast<Quadwords>(ordinary_lanes<T>(x) & ordinary_lanes<T>(y) &
-                                                         ordinary_lanes<T>(z));
+        const Quadwords ok =
+            reinterpret_cast<Quadwords>(ordinary_lanes<T>(x) & ordinary_lanes<T>(y) & ordinary_lanes<T>(z));
         return (ok[0] & ok[1]) == ~u64{0};
     }
     return false;
 }
 
-// ---- 2 ---------------------------------------------------------------------------------------------------------
+// ---- 2
+// ---------------------------------------------------------------------------------------------------------
 
 #if defined(__x86_64__)
 
@@ -174,23 +183,24 @@ struct Silicon {
 
 inline constexpr u32 native_mxcsr = MXCSR::at_reset;
 
-// Nothing may come between loading MXCSR and the instruction, so they are one piece of assembly. When the control bits
-// are those that native code runs with anyway, MXCSR need not be restored: nobody looks at the flags.
-#define EXEUNT_SILICON(operation, type, lanes, instruction)                                              \
-    template <>                                                                                          \
-    inline Silicon silicon<operation, type, lanes>(__m128i a, __m128i b, u32 control) {                  \
-        u32 status = 0;                                                                                  \
-        if (control == native_mxcsr) {                                                                   \
-            asm volatile("ldmxcsr %[control]\n\t" instruction " %[b], %[a]\n\tstmxcsr %[status]"         \
-                         : [a] "+x"(a), [status] "=m"(status)                                            \
-                         : [b] "x"(b), [control] "m"(control));                                          \
-        } else {                                                                                         \
-            asm volatile("ldmxcsr %[control]\n\t" instruction " %[b], %[a]\n\tstmxcsr %[status]\n\t"     \
-                         "ldmxcsr %[native]"                                                             \
-                         : [a] "+x"(a), [status] "=m"(status)                                            \
-                         : [b] "x"(b), [control] "m"(control), [native] "m"(native_mxcsr));              \
-        }                                                                                                \
-        return {a, status & MXCSR::flags};                                                               \
+// Nothing may come between loading MXCSR and the instruction, so they are one piece of assembly. When the
+// control bits are those that native code runs with anyway, MXCSR need not be restored: nobody looks at the
+// flags.
+#define EXEUNT_SILICON(operation, type, lanes, instruction)                                          \
+    template <>                                                                                      \
+    inline Silicon silicon<operation, type, lanes>(__m128i a, __m128i b, u32 control) {              \
+        u32 status = 0;                                                                              \
+        if (control == native_mxcsr) {                                                               \
+            asm volatile("ldmxcsr %[control]\n\t" instruction " %[b], %[a]\n\tstmxcsr %[status]"     \
+                         : [a] "+x"(a), [status] "=m"(status)                                        \
+                         : [b] "x"(b), [control] "m"(control));                                      \
+        } else {                                                                                     \
+            asm volatile("ldmxcsr %[control]\n\t" instruction " %[b], %[a]\n\tstmxcsr %[status]\n\t" \
+                         "ldmxcsr %[native]"                                                         \
+                         : [a] "+x"(a), [status] "=m"(status)                                        \
+                         : [b] "x"(b), [control] "m"(control), [native] "m"(native_mxcsr));          \
+        }                                                                                            \
+        return {a, status & MXCSR::flags};                                                           \
     }
 template <class Op, class T, unsigned lanes>
 Silicon silicon(__m128i a, __m128i b, u32 control);
@@ -246,4 +256,4 @@ inline bool by_silicon(const u64 (&)[2], const u64 (&)[2], u32&, u64 (&)[2]) {
 
 #endif
 
-}  // namespace exeunt::softfloat
+} // namespace exeunt::softfloat

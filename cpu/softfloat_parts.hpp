@@ -7,8 +7,8 @@
 
 namespace exeunt::softfloat {
 
-/// A finite number other than zero: significand / 2^63 * 2^exponent. Bit 63 of the significand is set; when it stands
-/// for more bits than it has, bit 0 is sticky.
+/// A finite number other than zero: significand / 2^63 * 2^exponent. Bit 63 of the significand is set; when
+/// it stands for more bits than it has, bit 0 is sticky.
 struct Parts {
     bool negative = false;
     int exponent = 0;
@@ -80,23 +80,25 @@ constexpr T overflowed(bool negative, bool inexact, Environment& e) {
     return static_cast<T>(sign | (to_infinity ? infinity<T> : static_cast<T>(infinity<T> - 1)));
 }
 
-/// A result whose magnitude, rounded as if the exponent had no bound, is below the normal range (SDM 1 4.9.1.5).
+/// A result whose magnitude, rounded as if the exponent had no bound, is below the normal range (SDM
+/// 1 4.9.1.5).
 template <class T>
 constexpr T underflowed(const Parts& p, bool inexact, Environment& e) {
     const T sign = p.negative ? sign_bit<T> : T{0};
     if (!e.masked(MXCSR::UE)) {
         e.raise(inexact ? MXCSR::UE | MXCSR::PE : MXCSR::UE);
-        return sign;  // the exception is taken; no result is stored
+        return sign; // the exception is taken; no result is stored
     }
     if (e.flush_to_zero()) {
         e.raise(MXCSR::UE | MXCSR::PE);
         return sign;
     }
-    const u64 shifted = shift_right_sticky(p.significand, static_cast<unsigned>(1 - Format<T>::bias - p.exponent));
+    const u64 shifted =
+        shift_right_sticky(p.significand, static_cast<unsigned>(1 - Format<T>::bias - p.exponent));
     bool lost = false;
     const u64 rounded = round_off(shifted, 63 - Format<T>::fraction_bits, p.negative, e.rounding(), lost);
     if (lost) e.raise(MXCSR::UE | MXCSR::PE);
-    return static_cast<T>(sign | static_cast<T>(rounded));  // a carry makes it the least normal number
+    return static_cast<T>(sign | static_cast<T>(rounded)); // a carry makes it the least normal number
 }
 
 /// Rounds to the precision of T, with the exceptions that come out of a result.
@@ -111,8 +113,8 @@ constexpr T pack(const Parts& p, Environment& e) {
     if (field >= (1 << Format<T>::exponent_bits) - 1) return overflowed<T>(p.negative, inexact, e);
     if (inexact) e.raise(MXCSR::PE);
     const T sign = p.negative ? sign_bit<T> : T{0};
-    const T fraction = static_cast<T>(static_cast<T>(rounded) & fraction_mask<T>);  // 0 after a carry
+    const T fraction = static_cast<T>(static_cast<T>(rounded) & fraction_mask<T>); // 0 after a carry
     return static_cast<T>(sign | static_cast<T>(static_cast<T>(field) << fraction_bits) | fraction);
 }
 
-}  // namespace exeunt::softfloat
+} // namespace exeunt::softfloat

@@ -1,6 +1,7 @@
-// AES, PCLMULQDQ and SHA extensions. SDM 1 12.13 "AESNI Extensions", 12.13.3 "PCLMULQDQ"; SDM 2A AESENC, AESDEC, AESIMC,
-// AESKEYGENASSIST; SDM 2B PCLMULQDQ, SHA1RNDS4, SHA256RNDS2; FIPS 197 and FIPS 180-4, whose words the names are.
-// The state of AES is 16 bytes, column by column; SHA's words stand in registers from the most significant down.
+// AES, PCLMULQDQ and SHA extensions. SDM 1 12.13 "AESNI Extensions", 12.13.3 "PCLMULQDQ"; SDM 2A AESENC,
+// AESDEC, AESIMC, AESKEYGENASSIST; SDM 2B PCLMULQDQ, SHA1RNDS4, SHA256RNDS2; FIPS 197 and FIPS 180-4, whose
+// words the names are. The state of AES is 16 bytes, column by column; SHA's words stand in registers from
+// the most significant down.
 #include "cpu/instructions/sse.hpp"
 
 namespace exeunt {
@@ -9,7 +10,8 @@ using namespace sse;
 
 namespace {
 
-// ---- AES -------------------------------------------------------------------------------------------------------
+// ---- AES
+// -------------------------------------------------------------------------------------------------------
 
 using State = std::array<u8, 16>;
 using Table = std::array<u8, 256>;
@@ -26,15 +28,16 @@ constexpr u8 multiply(u8 a, u8 b) {
 /// FIPS 197 5.1.1: the multiplicative inverse, then an affine transformation.
 constexpr Table make_sub_bytes() {
     Table table{};
-    u8 power = 1, inverse = 1;  // of the generator 3
+    u8 power = 1, inverse = 1; // of the generator 3
     for (unsigned i = 0; i < 255; ++i) {
         table[power] = inverse;
         power = multiply(power, 3);
-        inverse = multiply(inverse, 0xF6);  // 1/3
+        inverse = multiply(inverse, 0xF6); // 1/3
     }
     for (u8& entry : table) {
         const u8 b = entry;
-        entry = static_cast<u8>(b ^ std::rotl(b, 1) ^ std::rotl(b, 2) ^ std::rotl(b, 3) ^ std::rotl(b, 4) ^ 0x63);
+        entry =
+            static_cast<u8>(b ^ std::rotl(b, 1) ^ std::rotl(b, 2) ^ std::rotl(b, 3) ^ std::rotl(b, 4) ^ 0x63);
     }
     return table;
 }
@@ -68,10 +71,12 @@ State shift_rows(const State& s, bool inverse) {
     return r;
 }
 
-/// Each column is multiplied by a polynomial; `first` to `last` are the tables of its coefficients for the first row.
+/// Each column is multiplied by a polynomial; `first` to `last` are the tables of its coefficients for the
+/// first row.
 State mix_columns(const State& s, bool inverse) {
     static constexpr Table forward[] = {multiples_of(2), multiples_of(3), multiples_of(1), multiples_of(1)};
-    static constexpr Table backward[] = {multiples_of(14), multiples_of(11), multiples_of(13), multiples_of(9)};
+    static constexpr Table backward[] = {multiples_of(14), multiples_of(11), multiples_of(13),
+                                         multiples_of(9)};
     const Table* coefficients = inverse ? backward : forward;
     State r{};
     for (unsigned column = 0; column < 4; ++column)
@@ -81,7 +86,9 @@ State mix_columns(const State& s, bool inverse) {
     return r;
 }
 
-Xmm add_round_key(const State& s, const Xmm& key) { return each<u64>(join(s), key, [](u64 a, u64 b) { return a ^ b; }); }
+Xmm add_round_key(const State& s, const Xmm& key) {
+    return each<u64>(join(s), key, [](u64 a, u64 b) { return a ^ b; });
+}
 
 template <bool last>
 Xmm encrypt_round(const Xmm& state, const Xmm& key) {
@@ -94,7 +101,8 @@ Xmm decrypt_round(const Xmm& state, const Xmm& key) {
     return add_round_key(last ? s : mix_columns(s, true), key);
 }
 
-// ---- Carry-less multiplication -----------------------------------------------------------------------------------
+// ---- Carry-less multiplication
+// -----------------------------------------------------------------------------------
 
 Xmm carry_less_multiply(u64 a, u64 b) {
     u128 product = 0;
@@ -102,7 +110,8 @@ Xmm carry_less_multiply(u64 a, u64 b) {
     return {{static_cast<u64>(product), static_cast<u64>(product >> 64)}};
 }
 
-// ---- SHA-1 -----------------------------------------------------------------------------------------------------
+// ---- SHA-1
+// -----------------------------------------------------------------------------------------------------
 
 /// The four words of a register, from the most significant down.
 std::array<u32, 4> words(const Xmm& v) {
@@ -123,7 +132,7 @@ constexpr u32 sha1_constants[] = {0x5A82'7999, 0x6ED9'EBA1, 0x8F1B'BCDC, 0xCA62'
 
 Xmm sha1_rounds(const Xmm& abcd, const Xmm& message, unsigned kind) {
     auto [a, b, c, d] = words(abcd);
-    u32 e = 0;  // it is in the first word of the message already
+    u32 e = 0; // it is in the first word of the message already
     for (const u32 w : words(message)) {
         const u32 next = sha1_function(kind, b, c, d) + std::rotl(a, 5) + w + e + sha1_constants[kind];
         e = d;
@@ -135,7 +144,8 @@ Xmm sha1_rounds(const Xmm& abcd, const Xmm& message, unsigned kind) {
     return from_words(a, b, c, d);
 }
 
-// ---- SHA-256 ---------------------------------------------------------------------------------------------------
+// ---- SHA-256
+// ---------------------------------------------------------------------------------------------------
 
 u32 big_sigma0(u32 x) { return std::rotr(x, 2) ^ std::rotr(x, 13) ^ std::rotr(x, 22); }
 u32 big_sigma1(u32 x) { return std::rotr(x, 6) ^ std::rotr(x, 11) ^ std::rotr(x, 25); }
@@ -161,16 +171,21 @@ Xmm sha256_rounds(const Xmm& cdgh, const Xmm& abef, const Xmm& sums) {
     return from_words(a, b, e, f);
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_AESENC(Cpu& cpu, const Insn& insn) { return binary_xmm(cpu, insn, encrypt_round<false>); }
-Result<void> exec_AESENCLAST(Cpu& cpu, const Insn& insn) { return binary_xmm(cpu, insn, encrypt_round<true>); }
+Result<void> exec_AESENCLAST(Cpu& cpu, const Insn& insn) {
+    return binary_xmm(cpu, insn, encrypt_round<true>);
+}
 Result<void> exec_AESDEC(Cpu& cpu, const Insn& insn) { return binary_xmm(cpu, insn, decrypt_round<false>); }
-Result<void> exec_AESDECLAST(Cpu& cpu, const Insn& insn) { return binary_xmm(cpu, insn, decrypt_round<true>); }
+Result<void> exec_AESDECLAST(Cpu& cpu, const Insn& insn) {
+    return binary_xmm(cpu, insn, decrypt_round<true>);
+}
 Result<void> exec_AESIMC(Cpu& cpu, const Insn& insn) {
     return unary_xmm(cpu, insn, [](const Xmm& a) { return join(mix_columns(split<u8>(a), true)); });
 }
-/// Doublewords 1 and 3 of the source through the S-box, each beside itself rotated and with the round constant.
+/// Doublewords 1 and 3 of the source through the S-box, each beside itself rotated and with the round
+/// constant.
 Result<void> exec_AESKEYGENASSIST(Cpu& cpu, const Insn& insn) {
     const u32 round_constant = immediate8(insn);
     return unary_xmm(cpu, insn, [=](const Xmm& a) {
@@ -232,4 +247,4 @@ Result<void> exec_SHA256MSG2(Cpu& cpu, const Insn& insn) {
     });
 }
 
-}  // namespace exeunt
+} // namespace exeunt

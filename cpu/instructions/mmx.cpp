@@ -1,6 +1,6 @@
-// What exists for MMX registers only. MMX registers are the significands of the x87 data registers; an instruction that
-// uses one makes the x87 FPU's registers all valid and its top of stack 0 (cpu/instructions/sse.hpp). SDM 1 ch. 9,
-// SDM 3A ch. 12 "Intel MMX Technology System Programming".
+// What exists for MMX registers only. MMX registers are the significands of the x87 data registers; an
+// instruction that uses one makes the x87 FPU's registers all valid and its top of stack 0
+// (cpu/instructions/sse.hpp). SDM 1 ch. 9, SDM 3A ch. 12 "Intel MMX Technology System Programming".
 #include "cpu/instructions/sse_integer.hpp"
 
 namespace exeunt {
@@ -22,4 +22,4 @@ Result<void> exec_PSHUFW(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-}  // namespace exeunt
+} // namespace exeunt

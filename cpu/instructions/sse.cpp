@@ -2,7 +2,8 @@
 
 namespace exeunt::sse {
 
-// ---- Checks ----------------------------------------------------------------------------------------------------
+// ---- Checks
+// ----------------------------------------------------------------------------------------------------
 
 Stop sse_unavailable(const Cpu& cpu) {
     if ((cpu.control.cr0 & CR0::EM) || !(cpu.control.cr4 & CR4::OSFXSR)) return undefined_opcode();
@@ -18,14 +19,16 @@ Result<void> mmx_available(const Cpu& cpu) {
 }
 
 Stop floating_point_exception(Cpu& cpu, u32 raised) {
-    // What is found before computing stops the computation: there are no flags of results then (SDM 1 11.5.3.2).
+    // What is found before computing stops the computation: there are no flags of results then (SDM
+    // 1 11.5.3.2).
     const u32 unmasked = raised & ~(cpu.mxcsr >> 7);
     if (unmasked & MXCSR::pre_computation) raised &= MXCSR::pre_computation;
     cpu.mxcsr |= raised;
     return cpu.control.cr4 & CR4::OSXMMEXCPT ? exception(Vector::XM) : undefined_opcode();
 }
 
-// ---- Memory ----------------------------------------------------------------------------------------------------
+// ---- Memory
+// ----------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -38,7 +41,7 @@ Result<u64> vector_address(Cpu& cpu, const Insn& insn, Aligned aligned, AccessTy
 /// The second half of 16 bytes at `at`.
 u64 upper_half(const Cpu& cpu, u64 at) { return cpu.code64() ? at + 8 : (at + 8) & 0xFFFF'FFFF; }
 
-}  // namespace
+} // namespace
 
 Result<Xmm> load_xmm(Cpu& cpu, const Insn& insn, Aligned aligned) {
     const u64 at = TRY(vector_address(cpu, insn, aligned, AccessType::read));
@@ -81,4 +84,4 @@ Result<Mm> mm_operand(Cpu& cpu, const Insn& insn, unsigned i) {
     return Mm{{TRY(load_number<u64>(cpu, insn))}};
 }
 
-}  // namespace exeunt::sse
+} // namespace exeunt::sse

@@ -1,9 +1,9 @@
-// What SSE and MMX instructions share: vectors and their lanes, operands, the checks before an instruction, and SIMD
-// floating-point exceptions. SDM 1 ch. 9, 10, 11, 12; SDM 2A 2.4 "Instruction Exception Specification"; SDM 3B 22.25
-// "Exception Conditions of Legacy SIMD Instructions Operating on MMX Registers".
+// What SSE and MMX instructions share: vectors and their lanes, operands, the checks before an instruction,
+// and SIMD floating-point exceptions. SDM 1 ch. 9, 10, 11, 12; SDM 2A 2.4 "Instruction Exception
+// Specification"; SDM 3B 22.25 "Exception Conditions of Legacy SIMD Instructions Operating on MMX Registers".
 //
-// Three-operand (VEX) forms are foreseen: the first source is the destination, or operand 1 of a VEX instruction, and
-// what is written to an XMM register clears the rest of the vector register then.
+// Three-operand (VEX) forms are foreseen: the first source is the destination, or operand 1 of a VEX
+// instruction, and what is written to an XMM register clears the rest of the vector register then.
 #pragma once
 
 #include "cpu/fast_memory.hpp"
@@ -15,7 +15,8 @@
 
 namespace exeunt::sse {
 
-// ---- Vectors ---------------------------------------------------------------------------------------------------
+// ---- Vectors
+// ---------------------------------------------------------------------------------------------------
 
 /// The bytes of an MMX or XMM register or of a memory operand, as quadwords, the least significant first.
 template <unsigned Bytes>
@@ -81,7 +82,8 @@ template <class T, unsigned Bytes, class F>
     return join(x);
 }
 
-// ---- Checks ----------------------------------------------------------------------------------------------------
+// ---- Checks
+// ----------------------------------------------------------------------------------------------------
 
 [[gnu::cold]] Stop sse_unavailable(const Cpu& cpu);
 
@@ -94,7 +96,8 @@ template <class T, unsigned Bytes, class F>
 /// Instructions that touch MMX registers: no emulation, no task switch pending, no x87 exception pending.
 Result<void> mmx_available(const Cpu& cpu);
 
-// ---- Registers -------------------------------------------------------------------------------------------------
+// ---- Registers
+// -------------------------------------------------------------------------------------------------
 
 [[gnu::always_inline]] inline Xmm xmm(const Cpu& cpu, unsigned number) {
     const VectorRegister& r = cpu.vector[number];
@@ -125,10 +128,11 @@ inline void set_mm(Cpu& cpu, unsigned number, const Mm& value) {
     cpu.x87.st[number] = {value.q[0], 0xFFFF};
 }
 
-// ---- Memory ----------------------------------------------------------------------------------------------------
+// ---- Memory
+// ----------------------------------------------------------------------------------------------------
 
-/// Whether a 16-byte operand must be aligned: #GP(0) after segmentation's checks and before paging's. VEX forms need
-/// it only where the instruction is about alignment (SDM 2A Table 2-14).
+/// Whether a 16-byte operand must be aligned: #GP(0) after segmentation's checks and before paging's. VEX
+/// forms need it only where the instruction is about alignment (SDM 2A Table 2-14).
 enum class Aligned : u8 { no, yes };
 
 inline Aligned legacy_alignment(const Insn& insn) { return insn.vex ? Aligned::no : Aligned::yes; }
@@ -139,8 +143,8 @@ Result<void> store_xmm(Cpu& cpu, const Insn& insn, const Xmm& value, Aligned ali
 /// The memory operand as a number of T's size.
 template <class T>
 Result<T> load_number(Cpu& cpu, const Insn& insn) {
-    const u64 at = TRY(
-        cpu.linear(insn.memory.segment, cpu.effective_address(insn), sizeof(T), AccessType::read));
+    const u64 at =
+        TRY(cpu.linear(insn.memory.segment, cpu.effective_address(insn), sizeof(T), AccessType::read));
     T value = 0;
     if (load_fast(cpu, at, value)) [[likely]]
         return value;
@@ -148,8 +152,8 @@ Result<T> load_number(Cpu& cpu, const Insn& insn) {
 }
 template <class T>
 Result<void> store_number(Cpu& cpu, const Insn& insn, T value) {
-    const u64 at = TRY(
-        cpu.linear(insn.memory.segment, cpu.effective_address(insn), sizeof(T), AccessType::write));
+    const u64 at =
+        TRY(cpu.linear(insn.memory.segment, cpu.effective_address(insn), sizeof(T), AccessType::write));
     if (store_fast(cpu, at, value)) [[likely]]
         return {};
     return cpu.store_linear(at, sizeof(T), value);
@@ -172,10 +176,11 @@ template <class T>
     return load_number<T>(cpu, insn);
 }
 
-// ---- Shapes ----------------------------------------------------------------------------------------------------
+// ---- Shapes
+// ----------------------------------------------------------------------------------------------------
 
-/// The instruction works on MMX registers: so says its first operand, or its second where the first is a general
-/// register.
+/// The instruction works on MMX registers: so says its first operand, or its second where the first is a
+/// general register.
 inline bool is_mmx(const Insn& insn) {
     return insn.operand[0].kind == OperandKind::mmx || insn.operand[1].kind == OperandKind::mmx;
 }
@@ -227,13 +232,14 @@ Result<void> unary_xmm(Cpu& cpu, const Insn& insn, F f) {
     return {};
 }
 
-// ---- SIMD floating-point exceptions ------------------------------------------------------------------------------
+// ---- SIMD floating-point exceptions
+// ------------------------------------------------------------------------------
 
 [[gnu::cold]] Stop floating_point_exception(Cpu& cpu, u32 raised);
 
-/// Notes in MXCSR what an operation raised. An exception that is not masked ends the instruction before anything else
-/// changes: #XM, or #UD while CR4.OSXMMEXCPT = 0. SDM 1 11.5.3, 11.5.4 "Handling SIMD Floating-Point Exceptions in
-/// Software".
+/// Notes in MXCSR what an operation raised. An exception that is not masked ends the instruction before
+/// anything else changes: #XM, or #UD while CR4.OSXMMEXCPT = 0. SDM 1 11.5.3, 11.5.4 "Handling SIMD
+/// Floating-Point Exceptions in Software".
 [[gnu::always_inline]] inline Result<void> settle(Cpu& cpu, u32 raised) {
     if (raised & ~(cpu.mxcsr >> 7)) [[unlikely]]
         return floating_point_exception(cpu, raised);
@@ -241,4 +247,4 @@ Result<void> unary_xmm(Cpu& cpu, const Insn& insn, F f) {
     return {};
 }
 
-}  // namespace exeunt::sse
+} // namespace exeunt::sse

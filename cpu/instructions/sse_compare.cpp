@@ -1,5 +1,5 @@
-// Floating-point comparisons of SSE and SSE2. SDM 1 10.4.2 "SSE Comparison Instructions", 11.4.1.4; SDM 2A CMPPD,
-// COMISD; SDM 2B UCOMISD.
+// Floating-point comparisons of SSE and SSE2. SDM 1 10.4.2 "SSE Comparison Instructions", 11.4.1.4; SDM 2A
+// CMPPD, COMISD; SDM 2B UCOMISD.
 #include "cpu/instructions/sse_float.hpp"
 #include "cpu/instructions/string.hpp"
 
@@ -14,26 +14,26 @@ namespace {
 template <class T>
 [[gnu::always_inline]] inline Relation relation(T a, T b, bool signals_quiet, Environment& e) {
     using Native = typename softfloat::Format<T>::Native;
-    if (softfloat::is_nan(a) || softfloat::is_nan(b) || softfloat::is_denormal(a) || softfloat::is_denormal(b))
-        [[unlikely]]
+    if (softfloat::is_nan(a) || softfloat::is_nan(b) || softfloat::is_denormal(a) ||
+        softfloat::is_denormal(b)) [[unlikely]]
         return softfloat::compare(a, b, signals_quiet, e);
     const Native x = std::bit_cast<Native>(a), y = std::bit_cast<Native>(b);
     return x < y ? Relation::less : x > y ? Relation::greater : Relation::equal;
 }
 
-/// SDM 2A Table 3-1 (CMPPD): bits 1:0 of the predicate name the relation that holds, bit 2 negates. Where the order of
-/// the operands matters, a QNaN is invalid.
+/// SDM 2A Table 3-1 (CMPPD): bits 1:0 of the predicate name the relation that holds, bit 2 negates. Where the
+/// order of the operands matters, a QNaN is invalid.
 struct Predicate {
-    bool matches[4];  ///< by Relation
+    bool matches[4]; ///< by Relation
     bool signals_quiet;
 
     explicit Predicate(u8 immediate) {
         static constexpr bool holds[4][4] = {
             // less equal greater unordered
-            {false, true, false, false},  // EQ
-            {true, false, false, false},  // LT
-            {true, true, false, false},   // LE
-            {false, false, false, true},  // UNORD
+            {false, true, false, false}, // EQ
+            {true, false, false, false}, // LT
+            {true, true, false, false},  // LE
+            {false, false, false, true}, // UNORD
         };
         const bool negated = immediate & 4;
         for (unsigned i = 0; i < 4; ++i) matches[i] = holds[immediate & 3][i] != negated;
@@ -85,7 +85,7 @@ Result<void> compare_to_flags(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_CMPPS(Cpu& cpu, const Insn& insn) { return compare_packed<u32>(cpu, insn); }
 Result<void> exec_CMPPD(Cpu& cpu, const Insn& insn) { return compare_packed<u64>(cpu, insn); }
@@ -96,4 +96,4 @@ Result<void> exec_COMISD(Cpu& cpu, const Insn& insn) { return compare_to_flags<u
 Result<void> exec_UCOMISS(Cpu& cpu, const Insn& insn) { return compare_to_flags<u32, false>(cpu, insn); }
 Result<void> exec_UCOMISD(Cpu& cpu, const Insn& insn) { return compare_to_flags<u64, false>(cpu, insn); }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,5 +1,6 @@
 // Conversions of SSE and SSE2 between integers and floating-point formats, also from and to MMX registers.
-// SDM 1 10.4.3 "SSE Conversion Instructions", 11.4.1.6 "SSE2 Conversion Instructions"; SDM 2A by name.
+// SDM 1 10.4.3 "SSE Conversion Instructions", 11.4.1.6 "SSE2 Conversion Instructions"; the instruction
+// reference by name.
 #include "cpu/instructions/sse_float.hpp"
 
 namespace exeunt {
@@ -10,7 +11,8 @@ using softfloat::Rounding;
 
 namespace {
 
-// ---- Numbers: by native arithmetic where that raises nothing that MXCSR does not hold yet ---------------------------
+// ---- Numbers: by native arithmetic where that raises nothing that MXCSR does not hold yet
+// ---------------------------
 
 template <class T>
 T of_integer(i64 value, Environment& e) {
@@ -48,7 +50,8 @@ u32 to_single(u64 a, Environment& e) {
     return softfloat::narrow(a, e);
 }
 
-// ---- Scalars ---------------------------------------------------------------------------------------------------
+// ---- Scalars
+// ---------------------------------------------------------------------------------------------------
 
 template <class T>
 Result<void> convert_from_integer(Cpu& cpu, const Insn& insn) {
@@ -56,7 +59,8 @@ Result<void> convert_from_integer(Cpu& cpu, const Insn& insn) {
     const Operand& from = insn.operand[second_source(insn)];
     const bool wide = from.bytes == 8;
     u64 raw = cpu.r[from.number];
-    if (from.kind == OperandKind::memory) raw = wide ? TRY(load_number<u64>(cpu, insn)) : TRY(load_number<u32>(cpu, insn));
+    if (from.kind == OperandKind::memory)
+        raw = wide ? TRY(load_number<u64>(cpu, insn)) : TRY(load_number<u32>(cpu, insn));
     const i64 value = wide ? static_cast<i64>(raw) : static_cast<i32>(low32(raw));
     Environment e{cpu.mxcsr};
     Xmm result = first_source(cpu, insn);
@@ -91,7 +95,8 @@ Result<void> convert_number(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-// ---- Vectors ---------------------------------------------------------------------------------------------------
+// ---- Vectors
+// ---------------------------------------------------------------------------------------------------
 
 /// The lowest lanes of `a`, as many as both vectors have, converted; the rest of the result is zero.
 template <class From, class To, unsigned to_bytes, unsigned from_bytes, class F>
@@ -145,7 +150,7 @@ Result<void> convert_to_mmx(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_CVTSI2SS(Cpu& cpu, const Insn& insn) { return convert_from_integer<u32>(cpu, insn); }
 Result<void> exec_CVTSI2SD(Cpu& cpu, const Insn& insn) { return convert_from_integer<u64>(cpu, insn); }
@@ -153,13 +158,25 @@ Result<void> exec_CVTSS2SI(Cpu& cpu, const Insn& insn) { return convert_to_integ
 Result<void> exec_CVTSD2SI(Cpu& cpu, const Insn& insn) { return convert_to_integer<u64, false>(cpu, insn); }
 Result<void> exec_CVTTSS2SI(Cpu& cpu, const Insn& insn) { return convert_to_integer<u32, true>(cpu, insn); }
 Result<void> exec_CVTTSD2SI(Cpu& cpu, const Insn& insn) { return convert_to_integer<u64, true>(cpu, insn); }
-Result<void> exec_CVTSS2SD(Cpu& cpu, const Insn& insn) { return convert_number<u32, u64, to_double>(cpu, insn); }
-Result<void> exec_CVTSD2SS(Cpu& cpu, const Insn& insn) { return convert_number<u64, u32, to_single>(cpu, insn); }
+Result<void> exec_CVTSS2SD(Cpu& cpu, const Insn& insn) {
+    return convert_number<u32, u64, to_double>(cpu, insn);
+}
+Result<void> exec_CVTSD2SS(Cpu& cpu, const Insn& insn) {
+    return convert_number<u64, u32, to_single>(cpu, insn);
+}
 
-Result<void> exec_CVTPS2PD(Cpu& cpu, const Insn& insn) { return convert_packed<u32, u64>(cpu, insn, to_double); }
-Result<void> exec_CVTPD2PS(Cpu& cpu, const Insn& insn) { return convert_packed<u64, u32>(cpu, insn, to_single); }
-Result<void> exec_CVTDQ2PS(Cpu& cpu, const Insn& insn) { return convert_packed<i32, u32>(cpu, insn, of_integer<u32>); }
-Result<void> exec_CVTDQ2PD(Cpu& cpu, const Insn& insn) { return convert_packed<i32, u64>(cpu, insn, of_integer<u64>); }
+Result<void> exec_CVTPS2PD(Cpu& cpu, const Insn& insn) {
+    return convert_packed<u32, u64>(cpu, insn, to_double);
+}
+Result<void> exec_CVTPD2PS(Cpu& cpu, const Insn& insn) {
+    return convert_packed<u64, u32>(cpu, insn, to_single);
+}
+Result<void> exec_CVTDQ2PS(Cpu& cpu, const Insn& insn) {
+    return convert_packed<i32, u32>(cpu, insn, of_integer<u32>);
+}
+Result<void> exec_CVTDQ2PD(Cpu& cpu, const Insn& insn) {
+    return convert_packed<i32, u64>(cpu, insn, of_integer<u64>);
+}
 Result<void> exec_CVTPS2DQ(Cpu& cpu, const Insn& insn) {
     return convert_packed<u32, u32>(cpu, insn, whole_number<i32, false, u32>);
 }
@@ -183,4 +200,4 @@ Result<void> exec_CVTTPS2PI(Cpu& cpu, const Insn& insn) { return convert_to_mmx<
 Result<void> exec_CVTPD2PI(Cpu& cpu, const Insn& insn) { return convert_to_mmx<u64, false>(cpu, insn); }
 Result<void> exec_CVTTPD2PI(Cpu& cpu, const Insn& insn) { return convert_to_mmx<u64, true>(cpu, insn); }
 
-}  // namespace exeunt
+} // namespace exeunt

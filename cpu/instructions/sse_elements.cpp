@@ -1,5 +1,5 @@
 // Instructions that take single elements out of vectors or put them in, select, or reduce to flags and masks.
-// SDM 1 10.4.4, 11.4.2, 12.6.9 "Packed Align Right", 12.10.6 to 12.10.10; SDM 2A and 2B by name.
+// SDM 1 10.4.4, 11.4.2, 12.6.9 "Packed Align Right", 12.10.6 to 12.10.10; the instruction reference by name.
 #include "cpu/instructions/sse_integer.hpp"
 
 namespace exeunt {
@@ -14,7 +14,8 @@ Result<void> insert(Cpu& cpu, const Insn& insn) {
     const bool mmx = insn.operand[0].kind == OperandKind::mmx;
     TRY(mmx ? mmx_available(cpu) : sse_available(cpu));
     const Operand& from = insn.operand[second_source(insn)];
-    const T value = from.kind == OperandKind::memory ? TRY(load_number<T>(cpu, insn)) : static_cast<T>(cpu.r[from.number]);
+    const T value = from.kind == OperandKind::memory ? TRY(load_number<T>(cpu, insn))
+                                                     : static_cast<T>(cpu.r[from.number]);
     const unsigned element = immediate8(insn);
     if (mmx) {
         Mm v = mm(cpu, insn.operand[0].number);
@@ -57,7 +58,7 @@ u64 byte_signs(const V& v) {
     return mask;
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_PINSRB(Cpu& cpu, const Insn& insn) { return insert<u8>(cpu, insn); }
 Result<void> exec_PINSRW(Cpu& cpu, const Insn& insn) { return insert<u16>(cpu, insn); }
@@ -69,7 +70,8 @@ Result<void> exec_PEXTRD(Cpu& cpu, const Insn& insn) { return extract_element<u3
 Result<void> exec_PEXTRQ(Cpu& cpu, const Insn& insn) { return extract_element<u64>(cpu, insn); }
 Result<void> exec_EXTRACTPS(Cpu& cpu, const Insn& insn) { return extract_element<u32>(cpu, insn); }
 
-/// Immediate: bits 7:6 the element of a register source, 5:4 the destination's, 3:0 elements that become zero.
+/// Immediate: bits 7:6 the element of a register source, 5:4 the destination's, 3:0 elements that become
+/// zero.
 Result<void> exec_INSERTPS(Cpu& cpu, const Insn& insn) {
     const u8 control = immediate8(insn);
     const bool from_register = insn.operand[second_source(insn)].kind == OperandKind::xmm;
@@ -125,4 +127,4 @@ Result<void> exec_PTEST(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,18 +1,18 @@
-// Floating-point arithmetic of SSE to SSE4.1. SDM 1 10.4.1.2 "SSE Arithmetic Instructions", 11.4.1.2, 12.3.3 to 12.3.5,
-// 12.10.2 "Floating-Point Dot Product Instructions", 12.10.8 "Floating-Point Rounding Instructions with Selectable
-// Rounding Mode"; SDM 2A and 2B by name.
+// Floating-point arithmetic of SSE to SSE4.1. SDM 1 10.4.1.2 "SSE Arithmetic Instructions", 11.4.1.2, 12.3.3
+// to 12.3.5, 12.10.2 "Floating-Point Dot Product Instructions", 12.10.8 "Floating-Point Rounding Instructions
+// with Selectable Rounding Mode"; the instruction reference by name.
 #include "cpu/instructions/sse_float.hpp"
 
 namespace exeunt {
 
 using namespace sse;
-using softfloat::compute;
-using softfloat::Rounding;
 using softfloat::Add;
+using softfloat::compute;
 using softfloat::Divide;
 using softfloat::Maximum;
 using softfloat::Minimum;
 using softfloat::Multiply;
+using softfloat::Rounding;
 using softfloat::SquareRoot;
 using softfloat::Subtract;
 
@@ -59,8 +59,8 @@ Result<void> horizontal(Cpu& cpu, const Insn& insn) {
     });
 }
 
-/// DPPS, DPPD. Bits 7:4 of the immediate say which products count, bits 3:0 which lanes get their sum. The exceptions
-/// of each step are settled before the next: one that is not masked ends the instruction there.
+/// DPPS, DPPD. Bits 7:4 of the immediate say which products count, bits 3:0 which lanes get their sum. The
+/// exceptions of each step are settled before the next: one that is not masked ends the instruction there.
 template <class T>
 Result<void> dot_product(Cpu& cpu, const Insn& insn) {
     TRY(sse_available(cpu));
@@ -125,7 +125,7 @@ Result<void> approximate_packed(Cpu& cpu, const Insn& insn) {
     return unary_xmm(cpu, insn, [](const Xmm& a) { return each<u32>(a, approximate); });
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_ADDSUBPS(Cpu& cpu, const Insn& insn) { return add_subtract<u32>(cpu, insn); }
 Result<void> exec_ADDSUBPD(Cpu& cpu, const Insn& insn) { return add_subtract<u64>(cpu, insn); }
@@ -152,4 +152,4 @@ Result<void> exec_RSQRTPS(Cpu& cpu, const Insn& insn) {
     return approximate_packed<softfloat::reciprocal_square_root>(cpu, insn);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

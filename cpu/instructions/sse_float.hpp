@@ -48,4 +48,4 @@ template <class Op, class T>
     return {};
 }
 
-}  // namespace exeunt::sse
+} // namespace exeunt::sse

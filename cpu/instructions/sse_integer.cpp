@@ -25,44 +25,44 @@ Result<void> shift(Cpu& cpu, const Insn& insn, F f) {
     return {};
 }
 
-}  // namespace
+} // namespace
 
-#define LANES(mnemonic, type, operation)                                                         \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
+#define LANES(mnemonic, type, operation)                                                                    \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                              \
         return binary(cpu, insn, [](const auto& a, const auto& b) { return each<type>(a, b, operation); }); \
     }
-#define LANE(mnemonic, type, operation)                                                          \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
-        return unary(cpu, insn, [](const auto& a) { return each<type>(a, operation); });         \
+#define LANE(mnemonic, type, operation)                                                  \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                           \
+        return unary(cpu, insn, [](const auto& a) { return each<type>(a, operation); }); \
     }
-#define SHIFT(mnemonic, type, operation)                                                         \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
-        return shift(cpu, insn, [](const auto& a, u64 count) {                                   \
-            return each<type>(a, [=](type x) { return operation<type>(x, count); });             \
-        });                                                                                      \
+#define SHIFT(mnemonic, type, operation)                                             \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                       \
+        return shift(cpu, insn, [](const auto& a, u64 count) {                       \
+            return each<type>(a, [=](type x) { return operation<type>(x, count); }); \
+        });                                                                          \
     }
-#define VECTORS(mnemonic, ...)                                                                   \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
+#define VECTORS(mnemonic, ...)                                                                    \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                    \
         return binary(cpu, insn, [](const auto& a, const auto& b) { return __VA_ARGS__(a, b); }); \
     }
-#define XMMS(mnemonic, ...)                                                                      \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
+#define XMMS(mnemonic, ...)                                                                         \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                      \
         return binary_xmm(cpu, insn, [](const Xmm& a, const Xmm& b) { return __VA_ARGS__(a, b); }); \
     }
-#define XMM(mnemonic, ...)                                                                       \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
-        return unary_xmm(cpu, insn, [](const Xmm& a) { return __VA_ARGS__(a); });                \
+#define XMM(mnemonic, ...)                                                        \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                    \
+        return unary_xmm(cpu, insn, [](const Xmm& a) { return __VA_ARGS__(a); }); \
     }
-#define XMM_BY(mnemonic, ...)                                                                    \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
-        const u8 by = immediate8(insn);                                                          \
-        return unary_xmm(cpu, insn, [by](const Xmm& a) { return __VA_ARGS__(a, by); });          \
+#define XMM_BY(mnemonic, ...)                                                           \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                          \
+        const u8 by = immediate8(insn);                                                 \
+        return unary_xmm(cpu, insn, [by](const Xmm& a) { return __VA_ARGS__(a, by); }); \
     }
-#define XMMS_BY(mnemonic, ...)                                                                   \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
-        const u8 by = immediate8(insn);                                                          \
+#define XMMS_BY(mnemonic, ...)                                                                            \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                            \
+        const u8 by = immediate8(insn);                                                                   \
         return binary_xmm(cpu, insn, [by](const Xmm& a, const Xmm& b) { return __VA_ARGS__(a, b, by); }); \
     }
 #include "cpu/instructions/sse_integer.inc"
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,6 +1,6 @@
-// Packed integer operations as pure functions: of lanes, then of whole vectors (8 bytes for MMX, 16 for XMM registers).
-// SDM 1 9.4 "MMX Instructions", 10.4.4, 11.4.2, 12.6 "SSSE3 Instructions", 12.10 "SSE4.1 Instruction Set"; the
-// "Operation" sections of SDM 2A and 2B.
+// Packed integer operations as pure functions: of lanes, then of whole vectors (8 bytes for MMX, 16 for XMM
+// registers). SDM 1 9.4 "MMX Instructions", 10.4.4, 11.4.2, 12.6 "SSSE3 Instructions", 12.10 "SSE4.1
+// Instruction Set"; the "Operation" sections of the instruction reference.
 #pragma once
 
 #include "cpu/instructions/sse.hpp"
@@ -11,11 +11,13 @@
 
 namespace exeunt::sse {
 
-// ---- Of lanes --------------------------------------------------------------------------------------------------
+// ---- Of lanes
+// --------------------------------------------------------------------------------------------------
 
 template <class T>
 constexpr T saturate(i32 value) {
-    return static_cast<T>(std::clamp<i32>(value, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
+    return static_cast<T>(
+        std::clamp<i32>(value, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
 }
 
 inline constexpr auto add = [](auto a, auto b) { return static_cast<decltype(a)>(a + b); };
@@ -53,7 +55,8 @@ inline constexpr auto multiply_signed_doublewords = [](u64 a, u64 b) {
     return static_cast<u64>(i64{static_cast<i32>(low32(a))} * static_cast<i32>(low32(b)));
 };
 
-// ---- Of vectors --------------------------------------------------------------------------------------------------
+// ---- Of vectors
+// --------------------------------------------------------------------------------------------------
 
 /// Lane i of the result is f(lanes 2i and 2i + 1), first of `a`, then of `b`.
 template <class T, class V, class F>
@@ -86,7 +89,7 @@ constexpr V horizontal_subtract_saturated(const V& a, const V& b) {
 }
 
 template <class V>
-constexpr V multiply_add_words(const V& a, const V& b) {  // PMADDWD
+constexpr V multiply_add_words(const V& a, const V& b) { // PMADDWD
     const auto x = split<i16>(a), y = split<i16>(b);
     Lanes<u32, V::bytes> r{};
     for (unsigned i = 0; i < r.size(); ++i) {
@@ -97,7 +100,7 @@ constexpr V multiply_add_words(const V& a, const V& b) {  // PMADDWD
 }
 
 template <class V>
-constexpr V multiply_add_bytes(const V& a, const V& b) {  // PMADDUBSW: a unsigned, b signed
+constexpr V multiply_add_bytes(const V& a, const V& b) { // PMADDUBSW: a unsigned, b signed
     const auto x = split<u8>(a);
     const auto y = split<i8>(b);
     Lanes<i16, V::bytes> r{};
@@ -107,7 +110,7 @@ constexpr V multiply_add_bytes(const V& a, const V& b) {  // PMADDUBSW: a unsign
 }
 
 template <class V>
-constexpr V sum_of_differences(const V& a, const V& b) {  // PSADBW
+constexpr V sum_of_differences(const V& a, const V& b) { // PSADBW
     const auto x = split<u8>(a), y = split<u8>(b);
     V r;
     for (unsigned i = 0; i < V::bytes; ++i)
@@ -161,7 +164,8 @@ constexpr V align_right(const V& a, const V& b, u8 count) {
     return join(r);
 }
 
-/// Each lane of the result is chosen by two bits of `order`, among four lanes from `first` on; others are copied.
+/// Each lane of the result is chosen by two bits of `order`, among four lanes from `first` on; others are
+/// copied.
 template <class T, class V>
 constexpr V shuffle_four(const V& a, u8 order, unsigned first) {
     const auto x = split<T>(a);
@@ -174,11 +178,11 @@ constexpr Xmm shuffle_doublewords(const Xmm& a, u8 order) { return shuffle_four<
 constexpr Xmm shuffle_low_words(const Xmm& a, u8 order) { return shuffle_four<u16>(a, order, 0); }
 constexpr Xmm shuffle_high_words(const Xmm& a, u8 order) { return shuffle_four<u16>(a, order, 4); }
 
-constexpr Xmm shuffle_singles(const Xmm& a, const Xmm& b, u8 order) {  // SHUFPS
+constexpr Xmm shuffle_singles(const Xmm& a, const Xmm& b, u8 order) { // SHUFPS
     const auto x = split<u32>(a), y = split<u32>(b);
     return join(std::array<u32, 4>{x[order & 3], x[order >> 2 & 3], y[order >> 4 & 3], y[order >> 6]});
 }
-constexpr Xmm shuffle_doubles(const Xmm& a, const Xmm& b, u8 order) {  // SHUFPD
+constexpr Xmm shuffle_doubles(const Xmm& a, const Xmm& b, u8 order) { // SHUFPD
     return {{a.q[order & 1], b.q[order >> 1 & 1]}};
 }
 
@@ -229,13 +233,11 @@ constexpr Xmm extend(const Xmm& a) {
 
 // Shifts: a count above the lane's width gives zero, or copies of the sign.
 template <class T>
-inline constexpr auto shift_left = [](T a, u64 count) {
-    return count < 8 * sizeof(T) ? static_cast<T>(a << count) : T{0};
-};
+inline constexpr auto shift_left =
+    [](T a, u64 count) { return count < 8 * sizeof(T) ? static_cast<T>(a << count) : T{0}; };
 template <class T>
-inline constexpr auto shift_right = [](T a, u64 count) {
-    return count < 8 * sizeof(T) ? static_cast<T>(a >> count) : T{0};
-};
+inline constexpr auto shift_right =
+    [](T a, u64 count) { return count < 8 * sizeof(T) ? static_cast<T>(a >> count) : T{0}; };
 template <class T>
 inline constexpr auto shift_right_arithmetic = [](T a, u64 count) {
     using Signed = std::make_signed_t<T>;
@@ -247,4 +249,4 @@ constexpr Xmm shift_bytes_left(const Xmm& a, u8 count) {
 }
 constexpr Xmm shift_bytes_right(const Xmm& a, u8 count) { return align_right(Xmm{}, a, count); }
 
-}  // namespace exeunt::sse
+} // namespace exeunt::sse

@@ -1,6 +1,6 @@
-// Moves of SSE to SSE4.1, MXCSR. SDM 1 10.4.1.1 "SSE Data Movement Instructions", 11.4.1.1, 11.4.2, 11.4.4, 12.3.1,
-// 12.3.3, 12.10.5; SDM 2A and 2B by name. Non-temporal moves are moves: there are no caches whose contents could differ
-// from memory's.
+// Moves of SSE to SSE4.1, MXCSR. SDM 1 10.4.1.1 "SSE Data Movement
+// Instructions", 11.4.1.1, 11.4.2, 11.4.4, 12.3.1, 12.3.3, 12.10.5; the instruction reference by name.
+// Non-temporal moves are moves: there are no caches whose contents could differ from memory's.
 #include "cpu/instructions/sse.hpp"
 #include "cpu/instructions/string.hpp"
 
@@ -88,8 +88,8 @@ Result<void> move_number(Cpu& cpu, const Insn& insn, unsigned bytes) {
     return {};
 }
 
-/// Bit 7 of byte i of the mask says whether byte i of `value` is stored at DS:rDI (SDM 2B MASKMOVDQU). The whole
-/// operand is checked, also where the mask is zero, as the manual allows.
+/// Bit 7 of byte i of the mask says whether byte i of `value` is stored at DS:rDI (SDM 2B MASKMOVDQU). The
+/// whole operand is checked, also where the mask is zero, as the manual allows.
 template <unsigned Bytes>
 Result<void> store_masked(Cpu& cpu, const Insn& insn, const Vec<Bytes>& value, const Vec<Bytes>& mask) {
     const u64 offset = cpu.gpr(RDI, insn.address_size);
@@ -103,7 +103,7 @@ Result<void> store_masked(Cpu& cpu, const Insn& insn, const Vec<Bytes>& value, c
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_MOVAPS(Cpu& cpu, const Insn& insn) { return move_vector<Aligned::yes>(cpu, insn); }
 Result<void> exec_MOVAPD(Cpu& cpu, const Insn& insn) { return move_vector<Aligned::yes>(cpu, insn); }
@@ -198,4 +198,4 @@ Result<void> exec_STMXCSR(Cpu& cpu, const Insn& insn) {
     return store_number<u32>(cpu, insn, cpu.mxcsr);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

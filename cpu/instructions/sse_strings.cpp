@@ -1,5 +1,5 @@
-// PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM. SDM 2B 4.1 "Imm8 Control Byte Operation for PCMPESTRI / PCMPESTRM /
-// PCMPISTRI / PCMPISTRM". Their memory operand needs no alignment.
+// PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM. SDM 2B 4.1 "Imm8 Control Byte Operation for PCMPESTRI /
+// PCMPESTRM / PCMPISTRI / PCMPISTRM". Their memory operand needs no alignment.
 #include "cpu/instructions/sse.hpp"
 
 namespace exeunt {
@@ -15,8 +15,12 @@ struct Control {
     Aggregation aggregation;
 
     explicit Control(u8 immediate)
-        : words(immediate & 1), is_signed(immediate & 2), negate(immediate & 0x10), masked(immediate & 0x20),
-          upper(immediate & 0x40), aggregation(static_cast<Aggregation>(immediate >> 2 & 3)) {}
+        : words(immediate & 1),
+          is_signed(immediate & 2),
+          negate(immediate & 0x10),
+          masked(immediate & 0x20),
+          upper(immediate & 0x40),
+          aggregation(static_cast<Aggregation>(immediate >> 2 & 3)) {}
     unsigned elements() const { return words ? 8 : 16; }
 };
 
@@ -44,8 +48,8 @@ struct Text {
     }
 };
 
-/// IntRes1: bit j is about element j of the second source, `text`; `set` is the first. An invalid element compares as
-/// SDM 2B Table 4-6 says.
+/// IntRes1: bit j is about element j of the second source, `text`; `set` is the first. An invalid element
+/// compares as SDM 2B Table 4-6 says.
 u32 aggregate(const Text& set, const Text& text, const Control& c) {
     const unsigned n = c.elements();
     u32 result = 0;
@@ -64,7 +68,8 @@ u32 aggregate(const Text& set, const Text& text, const Control& c) {
             hit = j < set.length && j < text.length ? is(j, j) : j >= set.length && j >= text.length;
             break;
         case Control::equal_ordered:
-            hit = true;  // elements of the set beyond its end match anything, the text's beyond its end nothing
+            hit =
+                true; // elements of the set beyond its end match anything, the text's beyond its end nothing
             for (unsigned i = 0; i < set.length && i + j < n; ++i) hit &= i + j < text.length && is(i + j, i);
             break;
         }
@@ -85,7 +90,8 @@ u32 compare(Cpu& cpu, const Text& set, const Text& text, const Control& c) {
 
 void write_index(Cpu& cpu, u32 result, const Control& c) {
     unsigned index = c.elements();
-    if (result) index = static_cast<unsigned>(c.upper ? 31 - std::countl_zero(result) : std::countr_zero(result));
+    if (result)
+        index = static_cast<unsigned>(c.upper ? 31 - std::countl_zero(result) : std::countr_zero(result));
     cpu.set_gpr(RCX, 4, index);
 }
 
@@ -113,7 +119,8 @@ template <class Lengths>
 Result<u32> compare_texts(Cpu& cpu, const Insn& insn, const Control& c, Lengths lengths) {
     TRY(sse_available(cpu));
     const Operand& second = insn.operand[1];
-    const Xmm b = second.kind == OperandKind::xmm ? xmm(cpu, second.number) : TRY(load_xmm(cpu, insn, Aligned::no));
+    const Xmm b =
+        second.kind == OperandKind::xmm ? xmm(cpu, second.number) : TRY(load_xmm(cpu, insn, Aligned::no));
     Text set(xmm(cpu, insn.operand[0].number), c);
     Text text(b, c);
     lengths(set, text);
@@ -137,7 +144,7 @@ Result<u32> compare_implicit(Cpu& cpu, const Insn& insn, const Control& c) {
     });
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_PCMPESTRI(Cpu& cpu, const Insn& insn) {
     const Control c(immediate8(insn));
@@ -160,4 +167,4 @@ Result<void> exec_PCMPISTRM(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-}  // namespace exeunt
+} // namespace exeunt

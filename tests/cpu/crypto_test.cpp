@@ -16,7 +16,8 @@ using Bytes16 = std::array<u8, 16>;
 
 Bytes16 bytes16(std::string_view hex) {
     Bytes16 b{};
-    for (std::size_t i = 0; i < 16; ++i) b[i] = static_cast<u8>(std::stoul(std::string(hex.substr(2 * i, 2)), nullptr, 16));
+    for (std::size_t i = 0; i < 16; ++i)
+        b[i] = static_cast<u8>(std::stoul(std::string(hex.substr(2 * i, 2)), nullptr, 16));
     return b;
 }
 void set(Harness& t, unsigned number, const Bytes16& b) {
@@ -57,9 +58,10 @@ std::array<Bytes16, 11> expand_key(Harness& t, const Bytes16& key) {
     return keys;
 }
 
-}  // namespace
+} // namespace
 
-TEST_CASE("AES: AES-128 by AESKEYGENASSIST, AESENC, AESENCLAST and back by AESIMC, AESDEC, AESDECLAST [SDM 1 12.13]") {
+TEST_CASE("AES: AES-128 by AESKEYGENASSIST, AESENC, AESENCLAST and back by AESIMC, AESDEC, AESDECLAST [SDM 1 "
+          "12.13]") {
     Harness t;
     const auto keys = expand_key(t, bytes16("000102030405060708090a0b0c0d0e0f"));
     CHECK(keys[10] == bytes16("13111d7fe3944a17f307a78b4d2b30c5"));
@@ -84,7 +86,8 @@ TEST_CASE("AES: AES-128 by AESKEYGENASSIST, AESENC, AESENCLAST and back by AESIM
     CHECK(get(t, 1) == bytes16("00112233445566778899aabbccddeeff"));
 }
 
-TEST_CASE("PCLMULQDQ: the product of two polynomials over GF(2), halves chosen by the immediate [SDM 2B PCLMULQDQ]") {
+TEST_CASE("PCLMULQDQ: the product of two polynomials over GF(2), halves chosen by the immediate [SDM 2B "
+          "PCLMULQDQ]") {
     Harness t;
     t.cpu.vector[1].q[0] = 0b1011;
     t.cpu.vector[1].q[1] = u64{1} << 63;
@@ -100,7 +103,8 @@ TEST_CASE("PCLMULQDQ: the product of two polynomials over GF(2), halves chosen b
     CHECK(t.cpu.vector[1].q[1] == u64{1} << 62);
 }
 
-TEST_CASE("SHA-256: one block by SHA256RNDS2, SHA256MSG1 and SHA256MSG2 gives the digest of \"abc\" [SDM 2B SHA256RNDS2]") {
+TEST_CASE("SHA-256: one block by SHA256RNDS2, SHA256MSG1 and SHA256MSG2 gives the digest of \"abc\" [SDM 2B "
+          "SHA256RNDS2]") {
     static constexpr u32 initial[] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                       0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     static constexpr u32 constants[] = {
@@ -146,7 +150,8 @@ TEST_CASE("SHA-256: one block by SHA256RNDS2, SHA256MSG1 and SHA256MSG2 gives th
     CHECK(word(t, 1, 0) + initial[7] == 0xf20015ad);
 }
 
-TEST_CASE("SHA-1: one block by SHA1RNDS4, SHA1NEXTE, SHA1MSG1 and SHA1MSG2 gives the digest of \"abc\" [SDM 2B SHA1RNDS4]") {
+TEST_CASE("SHA-1: one block by SHA1RNDS4, SHA1NEXTE, SHA1MSG1 and SHA1MSG2 gives the digest of \"abc\" [SDM "
+          "2B SHA1RNDS4]") {
     static constexpr u32 initial[] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
     Harness t;
     std::array<u32, 80> w{};

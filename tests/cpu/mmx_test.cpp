@@ -7,7 +7,7 @@ using namespace exeunt::test;
 namespace {
 constexpr Stop completed{};
 constexpr u16 exception_summary = 1 << 7;
-}  // namespace
+} // namespace
 
 TEST_CASE("MMX: #UD, then #NM, then #MF for a pending x87 exception [SDM 3A Table 12-1, 3B 22.25]") {
     for (const char* bytes : {"0f fe ca", "0f 6f ca", "0f 77", "0f e7 0b", "66 0f 2d ca", "f2 0f d6 ca"}) {
@@ -68,13 +68,14 @@ TEST_CASE("MMX: a faulting memory operand leaves the x87 FPU as it was [SDM 3A 1
 
 TEST_CASE("PUNPCKLBW: the memory operand of the MMX form has 4 bytes [SDM 2B PUNPCKLBW]") {
     Harness t;
-    t.cpu.r[RBX] = (u64{1} << 30) - 4;  // the last doubleword that is mapped; there is nothing: FFH
+    t.cpu.r[RBX] = (u64{1} << 30) - 4; // the last doubleword that is mapped; there is nothing: FFH
     t.cpu.x87.st[1].significand = 0x0403'0201;
     CHECK(general(t, code("0f 60 0b", "punpcklbw mm1, dword ptr [rbx]")) == completed);
     CHECK(t.cpu.x87.st[1].significand == 0xFF04'FF03'FF02'FF01);
 }
 
-TEST_CASE("CVTPI2PD: with a memory operand it does not concern the x87 FPU, CVTPI2PS does [SDM 2A CVTPI2PD]") {
+TEST_CASE(
+    "CVTPI2PD: with a memory operand it does not concern the x87 FPU, CVTPI2PS does [SDM 2A CVTPI2PD]") {
     Harness t;
     t.cpu.r[RBX] = Harness::data_address;
     t.write(Harness::data_address, 0x0000'0002'FFFF'FFFF);

@@ -1,4 +1,5 @@
-// Single floating-point instructions executed by the native processor, for comparison. Only where native is x86-64.
+// Single floating-point instructions executed by the native processor, for comparison. Only where native is
+// x86-64.
 #pragma once
 
 #if defined(__x86_64__)
@@ -39,7 +40,8 @@ inline void on_trap(int, siginfo_t*, void* context) {
 /// Runs `body` (which loads MXCSR itself and gives its flags) and catches the #XM that it may cause.
 template <class Body>
 Outcome catching(Body body) {
-    struct sigaction action {}, before {};
+    struct sigaction action {
+    }, before{};
     action.sa_sigaction = on_trap;
     action.sa_flags = SA_SIGINFO;
     sigaction(SIGFPE, &action, &before);
@@ -60,16 +62,16 @@ inline u64 low_quadword(__m128d v) { return std::bit_cast<std::array<u64, 2>>(v)
 #define WITH_MXCSR(text) "ldmxcsr %[control]\n\t" text "\n\tstmxcsr %[status]\n\tldmxcsr %[standard]"
 
 /// xmm (a) op= xmm (b).
-#define NATIVE(name, text)                                                                             \
-    inline Outcome name(u64 a, u64 b, u32 mxcsr) {                                                     \
-        __m128d x = in_register(a);                                                                    \
-        const __m128d y = in_register(b);                                                              \
-        u32 status = 0;                                                                                \
-        asm volatile(WITH_MXCSR(text)                                                                  \
-                     : [x] "+x"(x), [status] "=m"(status)                                              \
-                     : [y] "x"(y), [control] "m"(mxcsr), [standard] "m"(standard)                      \
-                     : "memory");                                                                      \
-        return {low_quadword(x), status & MXCSR::flags, false};                                        \
+#define NATIVE(name, text)                                                        \
+    inline Outcome name(u64 a, u64 b, u32 mxcsr) {                                \
+        __m128d x = in_register(a);                                               \
+        const __m128d y = in_register(b);                                         \
+        u32 status = 0;                                                           \
+        asm volatile(WITH_MXCSR(text)                                             \
+                     : [x] "+x"(x), [status] "=m"(status)                         \
+                     : [y] "x"(y), [control] "m"(mxcsr), [standard] "m"(standard) \
+                     : "memory");                                                 \
+        return {low_quadword(x), status & MXCSR::flags, false};                   \
     }
 NATIVE(addss, "addss %[y], %[x]")
 NATIVE(addsd, "addsd %[y], %[x]")
@@ -96,16 +98,16 @@ NATIVE(roundsd_exact, "roundsd $12, %[x], %[x]")
 #undef NATIVE
 
 /// A conversion to a general register.
-#define NATIVE(name, text, type)                                                                       \
-    inline Outcome name(u64 a, u64, u32 mxcsr) {                                                       \
-        const __m128d x = in_register(a);                                                              \
-        type r = 0;                                                                                    \
-        u32 status = 0;                                                                                \
-        asm volatile(WITH_MXCSR(text)                                                                  \
-                     : [r] "=&r"(r), [status] "=m"(status)                                             \
-                     : [x] "x"(x), [control] "m"(mxcsr), [standard] "m"(standard)                      \
-                     : "memory");                                                                      \
-        return {r, status & MXCSR::flags, false};                                                      \
+#define NATIVE(name, text, type)                                                  \
+    inline Outcome name(u64 a, u64, u32 mxcsr) {                                  \
+        const __m128d x = in_register(a);                                         \
+        type r = 0;                                                               \
+        u32 status = 0;                                                           \
+        asm volatile(WITH_MXCSR(text)                                             \
+                     : [r] "=&r"(r), [status] "=m"(status)                        \
+                     : [x] "x"(x), [control] "m"(mxcsr), [standard] "m"(standard) \
+                     : "memory");                                                 \
+        return {r, status & MXCSR::flags, false};                                 \
     }
 NATIVE(cvtss2si32, "cvtss2si %[x], %[r]", u32)
 NATIVE(cvtsd2si32, "cvtsd2si %[x], %[r]", u32)
@@ -118,16 +120,16 @@ NATIVE(cvttsd2si64, "cvttsd2si %[x], %[r]", u64)
 #undef NATIVE
 
 /// A conversion from a general register.
-#define NATIVE(name, text, type)                                                                       \
-    inline Outcome name(u64 a, u64, u32 mxcsr) {                                                       \
-        const type r = static_cast<type>(a);                                                           \
-        __m128d x = in_register(0);                                                                    \
-        u32 status = 0;                                                                                \
-        asm volatile(WITH_MXCSR(text)                                                                  \
-                     : [x] "+x"(x), [status] "=m"(status)                                              \
-                     : [r] "r"(r), [control] "m"(mxcsr), [standard] "m"(standard)                      \
-                     : "memory");                                                                      \
-        return {low_quadword(x), status & MXCSR::flags, false};                                        \
+#define NATIVE(name, text, type)                                                  \
+    inline Outcome name(u64 a, u64, u32 mxcsr) {                                  \
+        const type r = static_cast<type>(a);                                      \
+        __m128d x = in_register(0);                                               \
+        u32 status = 0;                                                           \
+        asm volatile(WITH_MXCSR(text)                                             \
+                     : [x] "+x"(x), [status] "=m"(status)                         \
+                     : [r] "r"(r), [control] "m"(mxcsr), [standard] "m"(standard) \
+                     : "memory");                                                 \
+        return {low_quadword(x), status & MXCSR::flags, false};                   \
     }
 NATIVE(cvtsi2ss32, "cvtsi2ssl %[r], %[x]", u32)
 NATIVE(cvtsi2sd32, "cvtsi2sdl %[r], %[x]", u32)
@@ -136,16 +138,16 @@ NATIVE(cvtsi2sd64, "cvtsi2sdq %[r], %[x]", u64)
 #undef NATIVE
 
 /// A comparison that answers in EFLAGS: bits 0, 1 and 2 are CF, PF and ZF.
-#define NATIVE(name, text)                                                                             \
-    inline Outcome name(u64 a, u64 b, u32 mxcsr) {                                                     \
-        const __m128d x = in_register(a), y = in_register(b);                                          \
-        u32 status = 0;                                                                                \
-        u8 cf = 0, pf = 0, zf = 0;                                                                     \
-        asm volatile(WITH_MXCSR(text "\n\tsetc %[cf]\n\tsetp %[pf]\n\tsetz %[zf]")                     \
-                     : [cf] "=&q"(cf), [pf] "=&q"(pf), [zf] "=&q"(zf), [status] "=m"(status)           \
-                     : [x] "x"(x), [y] "x"(y), [control] "m"(mxcsr), [standard] "m"(standard)          \
-                     : "memory", "cc");                                                                \
-        return {cf | u64{pf} << 1 | u64{zf} << 2, status & MXCSR::flags, false};                       \
+#define NATIVE(name, text)                                                                    \
+    inline Outcome name(u64 a, u64 b, u32 mxcsr) {                                            \
+        const __m128d x = in_register(a), y = in_register(b);                                 \
+        u32 status = 0;                                                                       \
+        u8 cf = 0, pf = 0, zf = 0;                                                            \
+        asm volatile(WITH_MXCSR(text "\n\tsetc %[cf]\n\tsetp %[pf]\n\tsetz %[zf]")            \
+                     : [cf] "=&q"(cf), [pf] "=&q"(pf), [zf] "=&q"(zf), [status] "=m"(status)  \
+                     : [x] "x"(x), [y] "x"(y), [control] "m"(mxcsr), [standard] "m"(standard) \
+                     : "memory", "cc");                                                       \
+        return {cf | u64{pf} << 1 | u64{zf} << 2, status & MXCSR::flags, false};              \
     }
 NATIVE(comiss, "comiss %[y], %[x]")
 NATIVE(comisd, "comisd %[y], %[x]")
@@ -154,7 +156,7 @@ NATIVE(ucomisd, "ucomisd %[y], %[x]")
 #undef NATIVE
 #undef WITH_MXCSR
 
-}  // namespace native
-}  // namespace exeunt::test
+} // namespace native
+} // namespace exeunt::test
 
 #endif

@@ -19,7 +19,7 @@ namespace {
 constexpr u32 f32(float value) { return std::bit_cast<u32>(value); }
 constexpr u64 f64(double value) { return std::bit_cast<u64>(value); }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("softfloat: rounding control decides the last place [SDM 1 4.8.4]") {
     const auto third = [](u32 rc) {
@@ -46,7 +46,8 @@ TEST_CASE("softfloat: of two NaNs the first is chosen and made quiet [SDM 1 Tabl
     CHECK(e.raised == MXCSR::IE);
 }
 
-TEST_CASE("softfloat: tiny and exact is no masked underflow, unless results are flushed to zero [SDM 1 4.9.1.5]") {
+TEST_CASE(
+    "softfloat: tiny and exact is no masked underflow, unless results are flushed to zero [SDM 1 4.9.1.5]") {
     const u64 least = 1;
     Environment e;
     CHECK(softfloat::multiply<u64>(least, f64(2), e) == 2);
@@ -62,8 +63,9 @@ TEST_CASE("softfloat: tiny and exact is no masked underflow, unless results are 
     CHECK(daz.raised == 0);
 }
 
-TEST_CASE("softfloat: tiny is what would round to less than the least normal number if exponents had no bound "
-          "[SDM 1 4.9.1.5]") {
+TEST_CASE(
+    "softfloat: tiny is what would round to less than the least normal number if exponents had no bound "
+    "[SDM 1 4.9.1.5]") {
     // 2^-126 * (1 - 2^-26) rounds to 2^-126 in 24 bits, 2^-126 * (1 - 2^-24) does not.
     Environment e;
     CHECK(softfloat::narrow(f64(0x1.ffffff8p-127), e) == 0x0080'0000);
@@ -118,7 +120,7 @@ struct Operation {
     const char* name;
     Outcome (*silicon)(u64, u64, u32);
     u64 (*soft)(u64, u64, Environment&);
-    unsigned bits;  ///< of the operands
+    unsigned bits; ///< of the operands
 };
 
 template <auto Function>
@@ -223,7 +225,8 @@ T interesting(Random& random) {
     case 0: exponent = 0; break;
     case 1: exponent = exponents - 1 - ((chance >> 32) & 3); break;
     case 2: exponent = (chance >> 32) & 3; break;
-    case 3: case 4: exponent = exponents / 2 - 1 + ((chance >> 32) % 70); break;
+    case 3:
+    case 4: exponent = exponents / 2 - 1 + ((chance >> 32) % 70); break;
     case 5: exponent = exponents / 2 - 1 - ((chance >> 32) % 40); break;
     default: break;
     }
@@ -244,16 +247,18 @@ Outcome soft_outcome(const Operation& operation, u64 a, u64 b, u32 mxcsr) {
     return {bits, e.raised, trapped};
 }
 
-std::string listing(const Operation& operation, u64 a, u64 b, u32 mxcsr, const Outcome& expected, const Outcome& got) {
+std::string listing(const Operation& operation, u64 a, u64 b, u32 mxcsr, const Outcome& expected,
+                    const Outcome& got) {
     char text[200];
-    std::snprintf(text, sizeof text, "%s a=%llX b=%llX mxcsr=%X: silicon %llX flags %X %d, soft %llX flags %X %d",
-                  operation.name, static_cast<unsigned long long>(a), static_cast<unsigned long long>(b), mxcsr,
-                  static_cast<unsigned long long>(expected.bits), expected.flags, expected.trapped,
+    std::snprintf(text, sizeof text,
+                  "%s a=%llX b=%llX mxcsr=%X: silicon %llX flags %X %d, soft %llX flags %X %d",
+                  operation.name, static_cast<unsigned long long>(a), static_cast<unsigned long long>(b),
+                  mxcsr, static_cast<unsigned long long>(expected.bits), expected.flags, expected.trapped,
                   static_cast<unsigned long long>(got.bits), got.flags, got.trapped);
     return text;
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("softfloat: bits and flags are those of silicon, all exceptions masked") {
     const u64 seed = 0x5EED'0001;
@@ -265,7 +270,8 @@ TEST_CASE("softfloat: bits and flags are those of silicon, all exceptions masked
             const u64 a = operand(operation.bits, random);
             const u64 b = random.next() % 16 == 0 ? a : operand(operation.bits, random);
             const u64 control = random.next();
-            const u32 mxcsr = MXCSR::at_reset | (static_cast<u32>(control) & (MXCSR::RC | MXCSR::FZ | MXCSR::DAZ));
+            const u32 mxcsr =
+                MXCSR::at_reset | (static_cast<u32>(control) & (MXCSR::RC | MXCSR::FZ | MXCSR::DAZ));
             const Outcome expected = operation.silicon(a, b, mxcsr);
             const Outcome got = soft_outcome(operation, a, b, mxcsr);
             if (got == expected || ++differences > 5) continue;

@@ -1,4 +1,5 @@
-// The same bits on every native machine: all forms of SSE and MMX instructions on seeded random states, hashed.
+// The same bits on every native machine: all forms of SSE and MMX instructions on seeded random states,
+// hashed.
 #include "tests/cpu/sse_states.hpp"
 #include "tests/support/general.hpp"
 
@@ -12,7 +13,8 @@ namespace {
 class Hash {
 public:
     void add(u64 value) {
-        for (unsigned i = 0; i < 8; ++i) state_ = (state_ ^ (value >> (8 * i) & 0xFF)) * 0x0000'0100'0000'01B3;
+        for (unsigned i = 0; i < 8; ++i)
+            state_ = (state_ ^ (value >> (8 * i) & 0xFF)) * 0x0000'0100'0000'01B3;
     }
     u64 value() const { return state_; }
 
@@ -36,7 +38,7 @@ void add_state(Hash& hash, Harness& t) {
     for (u64 i = 0; i < data_bytes; i += 8) hash.add(t.read(Harness::data_address + i));
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("SSE and MMX: every form leaves the same state on every native machine") {
     Harness t;

@@ -1,14 +1,14 @@
-// One instruction executed by the native processor, with all of the x87, MMX and XMM state around it. Only where native
-// is x86-64 and has the instructions.
+// One instruction executed by the native processor, with all of the x87, MMX and XMM state around it. Only
+// where native is x86-64 and has the instructions.
 #pragma once
 
 #if defined(__x86_64__)
 
 #include "tests/cpu/sse_states.hpp"
 
+#include <cpuid.h>
 #include <csetjmp>
 #include <csignal>
-#include <cpuid.h>
 #include <cstdlib>
 #include <cstring>
 #include <sys/mman.h>
@@ -98,16 +98,19 @@ inline bool has_everything() {
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
 }
 
-/// Executes `bytes`; false when a SIMD floating-point exception came instead: then only MXCSR's flags are known.
+/// Executes `bytes`; false when a SIMD floating-point exception came instead: then only MXCSR's flags are
+/// known.
 inline bool run(NativeState& state, const u8* bytes, std::size_t length) {
     if (!code_page) {
-        code_page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        code_page =
+            mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (code_page == MAP_FAILED) std::abort();
     }
     auto* code = static_cast<u8*>(code_page);
     std::memcpy(code, bytes, length);
     code[length] = 0xC3;
-    struct sigaction action {}, before {};
+    struct sigaction action {
+    }, before{};
     action.sa_sigaction = on_trap;
     action.sa_flags = SA_SIGINFO;
     sigaction(SIGFPE, &action, &before);
@@ -126,7 +129,7 @@ inline bool run(NativeState& state, const u8* bytes, std::size_t length) {
     return completed;
 }
 
-}  // namespace native
-}  // namespace exeunt::test
+} // namespace native
+} // namespace exeunt::test
 
 #endif

@@ -1,5 +1,6 @@
-// Every form of every SSE and MMX instruction against the native processor, where that is x86-64: random registers,
-// x87 state, MXCSR, immediates and memory; bits, flags, exceptions and the effect on the x87 FPU must be the same.
+// Every form of every SSE and MMX instruction against the native processor, where that is x86-64: random
+// registers, x87 state, MXCSR, immediates and memory; bits, flags, exceptions and the effect on the x87 FPU
+// must be the same.
 #include "tests/cpu/sse_silicon.hpp"
 
 #if defined(__x86_64__)
@@ -21,8 +22,8 @@ std::string differences(Harness& t, const Setup& native, const u8* native_data) 
     std::string text;
     const auto differ = [&](const char* what, u64 ours, u64 theirs) {
         char line[120];
-        std::snprintf(line, sizeof line, "  %s: %016llX, silicon %016llX\n", what, static_cast<unsigned long long>(ours),
-                      static_cast<unsigned long long>(theirs));
+        std::snprintf(line, sizeof line, "  %s: %016llX, silicon %016llX\n", what,
+                      static_cast<unsigned long long>(ours), static_cast<unsigned long long>(theirs));
         if (ours != theirs) text += line;
     };
     const Cpu& cpu = t.cpu;
@@ -65,8 +66,8 @@ std::string differences(Harness& t, const Setup& native, const u8* native_data) 
 /// Each processor has its own tables for these: softfloat_test.cpp looks at their error.
 bool is_approximation(std::string_view text) { return text.starts_with("rcp") || text.starts_with("rsqrt"); }
 
-/// CVTPI2PS with a memory operand is an MMX instruction for the x87 FPU, says the SDM; AMD's processors leave the x87
-/// FPU alone.
+/// CVTPI2PS with a memory operand is an MMX instruction for the x87 FPU, says the SDM; AMD's processors leave
+/// the x87 FPU alone.
 bool is_known_difference(std::string_view text) { return text.starts_with("cvtpi2ps xmm1, ["); }
 
 /// One execution on both; what differs.
@@ -81,11 +82,13 @@ std::string compare_once(Harness& t, const Form& form, const Code& original, Ran
     const bool completed = native::run(s.state, instruction.bytes.data(), instruction.bytes.size());
     const Stop stop = general(t, instruction);
     std::string text;
-    if (completed != (stop.kind == Stop::Kind::none)) text += completed ? "  only we stopped\n" : "  only silicon stopped\n";
+    if (completed != (stop.kind == Stop::Kind::none))
+        text += completed ? "  only we stopped\n" : "  only silicon stopped\n";
     if (!completed && stop != exception(Vector::XM)) text += "  not #XM\n";
     if (completed || text.empty()) text += differences(t, s, native_data);
-    if (!text.empty()) text = std::string(form.text) + " as " + form.bytes + ", last byte " +
-                              std::to_string(instruction.bytes.back()) + "\n" + text;
+    if (!text.empty())
+        text = std::string(form.text) + " as " + form.bytes + ", last byte " +
+               std::to_string(instruction.bytes.back()) + "\n" + text;
     return text;
 }
 
@@ -113,9 +116,11 @@ void compare_all(u64 seed, int times, bool unmask) {
     CHECK(failures == 0);
 }
 
-}  // namespace
+} // namespace
 
-TEST_CASE("SSE and MMX: every form gives what silicon gives, exceptions masked") { compare_all(0x5EED'0011, 250, false); }
+TEST_CASE("SSE and MMX: every form gives what silicon gives, exceptions masked") {
+    compare_all(0x5EED'0011, 250, false);
+}
 
 TEST_CASE("SSE and MMX: every form takes the SIMD floating-point exceptions that silicon takes") {
     compare_all(0x5EED'0012, 60, true);

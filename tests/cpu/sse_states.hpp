@@ -1,5 +1,5 @@
-// Random states for SSE and MMX instructions, and every form of them: shared by the tests that compare with the native
-// processor and those that compare native machines with each other.
+// Random states for SSE and MMX instructions, and every form of them: shared by the tests that compare with
+// the native processor and those that compare native machines with each other.
 #pragma once
 
 #include "base/random.hpp"
@@ -30,23 +30,25 @@ inline constexpr Form forms[] = {
 };
 
 inline constexpr u64 data_bytes = 64;
-inline constexpr u64 data_offset = 32;  ///< of RBX and RDI in it
+inline constexpr u64 data_offset = 32; ///< of RBX and RDI in it
 
 /// A quadword that one kind of instruction or another finds interesting.
 inline u64 number(Random& random) {
     const u64 r = random.next();
     const u64 x = random.next();
     switch (r & 7) {
-    case 0: return x & 0x0303'0303'0303'0303;                            // small bytes, equal ones among them
+    case 0: return x & 0x0303'0303'0303'0303; // small bytes, equal ones among them
     case 1: return x & 0x007F'00FF'8001'7FFF;
-    case 2: return (x & 0x800F'FFFF'FFFF'FFFF) | (0x3F0 + (r >> 8 & 0x3F)) << 52;  // doubles about 1
+    case 2: return (x & 0x800F'FFFF'FFFF'FFFF) | (0x3F0 + (r >> 8 & 0x3F)) << 52; // doubles about 1
     case 3: return (x & 0x807F'FFFF'807F'FFFF) | (0x78 + (r >> 8 & 15)) << 55 | (0x78 + (r >> 16 & 31)) << 23;
-    case 4: {                                                            // the ends of the range, NaNs, denormals
+    case 4: { // the ends of the range, NaNs, denormals
         const u64 top = r >> 8 & 1 ? 0x7FF - (r >> 9 & 1) : r >> 9 & 1;
-        return (x & 0x8000'0000'0000'0000) | top << 52 | (r >> 16 & 1 ? x & 0xF'FFFF'FFFF'FFFF : x & 0x8'0000'0000'0001);
+        return (x & 0x8000'0000'0000'0000) | top << 52 |
+               (r >> 16 & 1 ? x & 0xF'FFFF'FFFF'FFFF : x & 0x8'0000'0000'0001);
     }
     case 5: {
-        const u64 high = r >> 8 & 1 ? 0xFF - (r >> 9 & 1) : r >> 9 & 1, low = r >> 10 & 1 ? 0xFF - (r >> 11 & 1) : r >> 11 & 1;
+        const u64 high = r >> 8 & 1 ? 0xFF - (r >> 9 & 1) : r >> 9 & 1,
+                  low = r >> 10 & 1 ? 0xFF - (r >> 11 & 1) : r >> 11 & 1;
         return (x & (r >> 16 & 1 ? 0x807F'FFFF'807F'FFFF : 0x8040'0001'8040'0001)) | high << 55 | low << 23;
     }
     case 6: return r >> 8 & 1 ? x & 0xFF : r >> 9 & 1 ? 0 : 0 - (x & 0xFF);
@@ -87,7 +89,7 @@ inline Setup random_setup(Random& random, bool unmask) {
     }
     for (u64& value : s.state.gpr) value = number(random);
     if (r >> 26 & 1) {
-        for (const Gpr g : {RAX, RDX}) s.state.gpr[g] = random.next() % 36 - 18;  // lengths of PCMPESTRI
+        for (const Gpr g : {RAX, RDX}) s.state.gpr[g] = random.next() % 36 - 18; // lengths of PCMPESTRI
     }
     s.state.rflags = RFLAGS::FIXED1 | RFLAGS::IF | (random.next() & RFLAGS::arithmetic);
     for (unsigned i = 0; i < data_bytes; i += 8) {
@@ -137,4 +139,4 @@ inline void fit_memory(const Form& form, Setup& s) {
     std::memcpy(s.data + data_offset, &value, 4);
 }
 
-}  // namespace exeunt::test
+} // namespace exeunt::test

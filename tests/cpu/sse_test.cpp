@@ -1,4 +1,5 @@
-// SSE instructions: what comes before the result (availability, alignment, faults), and results as the manual gives them.
+// SSE instructions: what comes before the result (availability, alignment, faults), and results as the manual
+// gives them.
 #include "tests/support/general.hpp"
 
 #include "cpu/softfloat.hpp"
@@ -22,10 +23,11 @@ bool is(const Harness& t, unsigned number, u64 high, u64 low) {
 }
 u64 f64(double value) { return std::bit_cast<u64>(value); }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("SSE: #UD while CR0.EM = 1 or CR4.OSFXSR = 0, #NM while CR0.TS = 1 [SDM 3A Table 13-1]") {
-    for (const char* bytes : {"0f 28 ca", "66 0f fe ca", "f2 0f 58 ca", "0f ae 13", "66 0f 38 dc ca", "66 0f 3a 63 ca 00"}) {
+    for (const char* bytes :
+         {"0f 28 ca", "66 0f fe ca", "f2 0f 58 ca", "0f ae 13", "66 0f 38 dc ca", "66 0f 3a 63 ca 00"}) {
         CAPTURE(bytes);
         Harness t;
         t.cpu.r[RBX] = data;
@@ -44,9 +46,10 @@ TEST_CASE("SSE: #UD while CR0.EM = 1 or CR4.OSFXSR = 0, #NM while CR0.TS = 1 [SD
     }
 }
 
-TEST_CASE("SSE: a 16-byte operand that must be aligned and is not is #GP(0), before a page fault [SDM 2A Table 2-18]") {
+TEST_CASE("SSE: a 16-byte operand that must be aligned and is not is #GP(0), before a page fault [SDM 2A "
+          "Table 2-18]") {
     Harness t;
-    t.cpu.r[RBX] = u64{1} << 40 | 8;  // not mapped
+    t.cpu.r[RBX] = u64{1} << 40 | 8; // not mapped
     CHECK(general(t, code("0f 28 0b", "movaps xmm1, [rbx]")) == general_protection(0));
     CHECK(general(t, code("66 0f 7f 0b", "movdqa [rbx], xmm1")) == general_protection(0));
     CHECK(general(t, code("66 0f fe 0b", "paddd xmm1, [rbx]")) == general_protection(0));
@@ -54,7 +57,8 @@ TEST_CASE("SSE: a 16-byte operand that must be aligned and is not is #GP(0), bef
     CHECK(general(t, code("0f 2b 0b", "movntps [rbx], xmm1")) == general_protection(0));
     CHECK(general(t, code("66 0f 38 2a 0b", "movntdqa xmm1, [rbx]")) == general_protection(0));
     CHECK(general(t, code("0f 10 0b", "movups xmm1, [rbx]")) == page_fault(0, u64{1} << 40 | 8));
-    CHECK(general(t, code("66 0f 3a 63 0b 00", "pcmpistri xmm1, [rbx], 0x00")) == page_fault(0, u64{1} << 40 | 8));
+    CHECK(general(t, code("66 0f 3a 63 0b 00", "pcmpistri xmm1, [rbx], 0x00")) ==
+          page_fault(0, u64{1} << 40 | 8));
     CHECK(general(t, code("f2 0f 58 0b", "addsd xmm1, [rbx]")) == page_fault(0, u64{1} << 40 | 8));
 }
 
@@ -65,9 +69,10 @@ TEST_CASE("SSE: a non-canonical address is #GP(0), through SS #SS(0), aligned or
     CHECK(general(t, code("0f 28 4d 00", "movaps xmm1, [rbp]")) == exception(Vector::SS, 0));
 }
 
-TEST_CASE("MOVUPS: a store across pages of which the second is not writable changes nothing [SDM 2B MOVUPS]") {
+TEST_CASE(
+    "MOVUPS: a store across pages of which the second is not writable changes nothing [SDM 2B MOVUPS]") {
     Harness t;
-    const u64 end = u64{1} << 30;  // what is mapped ends here; RAM ends at 16 MiB
+    const u64 end = u64{1} << 30; // what is mapped ends here; RAM ends at 16 MiB
     t.cpu.r[RBX] = end - 8;
     CHECK(general(t, code("0f 11 0b", "movups [rbx], xmm1")) == page_fault(PFEC::W, end));
     CHECK(t.bus.mmio_writes.empty());
@@ -109,7 +114,8 @@ TEST_CASE("SSE: bits above the XMM register stay in legacy encodings [SDM 2A 2.3
     CHECK(t.cpu.vector[1].q[3] == 0x5555);
 }
 
-TEST_CASE("MOVSS, MOVSD: a load clears the rest of the register, a move between registers keeps it [SDM 2B MOVSD]") {
+TEST_CASE("MOVSS, MOVSD: a load clears the rest of the register, a move between registers keeps it [SDM 2B "
+          "MOVSD]") {
     Harness t;
     t.cpu.r[RBX] = data;
     t.write(data, 0x0123'4567'89AB'CDEF);
@@ -139,7 +145,8 @@ TEST_CASE("LDMXCSR: a reserved bit is #GP(0) and changes nothing [SDM 2A LDMXCSR
     CHECK(t.read(data + 4, 4) == 0xFFFF);
 }
 
-TEST_CASE("SIMD floating-point exception: #XM, or #UD while CR4.OSXMMEXCPT = 0; the destination stays [SDM 1 11.5.4]") {
+TEST_CASE("SIMD floating-point exception: #XM, or #UD while CR4.OSXMMEXCPT = 0; the destination stays [SDM 1 "
+          "11.5.4]") {
     Harness t;
     t.cpu.mxcsr = 0x1F80 & ~MXCSR::ZM;
     set(t, 1, f64(1), f64(1));
@@ -177,7 +184,8 @@ TEST_CASE("ADDSD: the quick way and softfloat agree on when MXCSR.PE appears [SD
     CHECK(is(t, 1, 0, f64(3)));
 }
 
-TEST_CASE("MASKMOVDQU: bytes chosen by the mask go to DS:rDI, or the segment of the prefix [SDM 2B MASKMOVDQU]") {
+TEST_CASE(
+    "MASKMOVDQU: bytes chosen by the mask go to DS:rDI, or the segment of the prefix [SDM 2B MASKMOVDQU]") {
     Harness t;
     set(t, 1, 0x1716'1514'1312'1110, 0x0706'0504'0302'0100);
     set(t, 2, 0x8000'0000'0000'0000, 0x0000'0080'0000'807F);
@@ -212,12 +220,13 @@ TEST_CASE("PCMPISTRI: the index of the first of a set of characters, or 16 [SDM 
     CHECK(arithmetic_flags(t) == (RFLAGS::ZF | RFLAGS::SF));
     text(1, "and");
     text(2, "rhythm and blues");
-    CHECK(general(t, code("66 0f 3a 63 ca 0c", "pcmpistri xmm1, xmm2, 0x0C")) == completed);  // a substring
+    CHECK(general(t, code("66 0f 3a 63 ca 0c", "pcmpistri xmm1, xmm2, 0x0C")) == completed); // a substring
     CHECK(t.cpu.r[RCX] == 7);
 }
 
 TEST_CASE("SSE: every mode but 64-bit has eight registers and 32-bit addresses [SDM 1 10.2]") {
-    for (const Mode mode : {Mode::protected32, Mode::protected16, Mode::compatibility, Mode::real, Mode::v8086}) {
+    for (const Mode mode :
+         {Mode::protected32, Mode::protected16, Mode::compatibility, Mode::real, Mode::v8086}) {
         Harness t(mode);
         t.cpu.control.cr4 |= CR4::OSFXSR;
         set(t, 1, 1, 2);
@@ -241,7 +250,7 @@ TEST_CASE("ROUNDSD: rounding by the immediate or by MXCSR.RC, PE suppressed by b
     Harness t;
     const auto rounded = [&](const Code& instruction) {
         set(t, 2, 0, f64(-2.5));
-        t.cpu.mxcsr = 0x1F80 | 2 << 13;  // up
+        t.cpu.mxcsr = 0x1F80 | 2 << 13; // up
         CHECK(general(t, instruction) == completed);
         return std::bit_cast<double>(t.cpu.vector[1].q[0]);
     };
