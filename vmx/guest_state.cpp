@@ -191,8 +191,7 @@ void Vmx::save_guest_non_register_state(const VmExit& e) {
     u64 pending = 0;
     if (e.keeps_pending_debug || shadow == Shadow::mov_ss) {
         pending = cpu_.pending_debug & (DR6::BS | 0xF);
-        for (unsigned i = 0; i < 4; ++i)
-            if ((pending & bit(i)) && ((cpu_.dr7 >> (2 * i)) & 3)) pending |= enabled_breakpoint;
+        if (pending & 0xF) pending |= enabled_breakpoint;  // only those that are enabled become pending
     }
     // Single-stepping under blocking, or in HLT, is pending whatever the exit: VM entry insists on it (26.3.1.5).
     const bool single_steps = cpu_.flag(RFLAGS::TF) && !(cpu_.debugctl & bit(1));

@@ -125,15 +125,14 @@ void VmxHarness::guest_mode(Mode mode) {
     u64 cr0 = get(F::guest_cr0) & ~CR0::PG;
     use_ept();
     on(secondary::unrestricted_guest);
-    const bool real = mode == Mode::real || mode == Mode::v8086;
+    const bool real = mode == Mode::real || mode == Mode::v8086, wide = mode == Mode::protected32;
     if (mode == Mode::real) cr0 &= ~CR0::PE;
     set(F::guest_cr0, cr0);
     const u32 data_access = AR::P | AR::S | AR::WRITABLE | AR::ACCESSED;
     for (unsigned i = 0; i < 6; ++i) {
         const auto field = [&](F first) { return static_cast<F>(static_cast<unsigned>(first) + i); };
         const bool cs = i == static_cast<unsigned>(Seg::CS);
-        const bool wide = mode == Mode::protected32;
-        const u64 base = real && cs ? code_address : 0;
+        const u64 base = !wide && cs ? code_address : 0;
         set(field(F::guest_es_selector), real ? base >> 4 : cs ? (wide ? code32_0 : code16_0) : (wide ? data_0 : data16_0));
         set(field(F::guest_es_base), base);
         set(field(F::guest_es_limit), wide ? 0xFFFF'FFFF : 0xFFFF);
@@ -141,7 +140,7 @@ void VmxHarness::guest_mode(Mode mode) {
         if (mode == Mode::v8086) access = 0xF3;
         set(field(F::guest_es_access_rights), access);
     }
-    if (real) {
+    if (mode != Mode::protected32) {
         set(F::guest_rip, 0);
         set(F::guest_rsp, 0xFFF0);
     }
