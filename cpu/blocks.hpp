@@ -44,7 +44,8 @@ static_assert(sizeof(Op) == 32);
 /// The way out of a block to one successor, resolved when first taken.
 struct Link {
     Block* target = nullptr;
-    u64 key = ~u64{0};   ///< Cpu::fetch_key under which `target` was found
+    u64 key = ~u64{0};   ///< Cpu::fetch_key under which `target` was found, and
+    u64 rip = 0;         ///< where: the same code may run at several linear addresses
     i64 offset = 0;      ///< of the successor from this block's start
 };
 

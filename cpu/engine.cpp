@@ -256,6 +256,7 @@ Stop Cpu::execute_block(bool single) {
         if (link) {
             link->target = block;
             link->key = fetch_key;
+            link->rip = rip;
         }
     }
     block_stop = {};

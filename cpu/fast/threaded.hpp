@@ -54,7 +54,7 @@ const Op* leave(Cpu& cpu, const Op* op, const Stop& stop);
     do {                                                                     \
         const u64 to = (target_rip);                                         \
         Link& way = (cpu).current_block->link[number];                       \
-        if (way.key == (cpu).fetch_key) [[likely]]                           \
+        if (way.key == (cpu).fetch_key && way.rip == to) [[likely]]          \
             ENTER_BLOCK(cpu, way.target, to);                                \
         (cpu).rip = to;                                                      \
         (cpu).open_link = &way;                                              \

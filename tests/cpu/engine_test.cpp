@@ -154,6 +154,43 @@ TEST_CASE("engine: an interrupt arrives between two instructions and is delivere
     CHECK(t.read(t.cpu.r[RSP]) == rip);
 }
 
+TEST_CASE("engine: an interrupt between a block and its successor does not become the way between them") {
+    Harness t;
+    OneInterrupt controller(t.cpu);
+    t.cpu.controller = &controller;
+    t.place(code("ff c0 eb 00 ff c3 eb f8", ""));  // inc eax; jmp +0; inc ebx; jmp back
+    t.write(Harness::handler_address + 16 * 0x33, 0xCF48, 2);  // IRETQ
+    t.cpu.set_rflags(t.cpu.rflags() | RFLAGS::IF);
+    for (Tick cut = 1; cut < 40; ++cut) {
+        t.run(cut);
+        controller.raise(0x33);
+    }
+    t.run(1000);
+    CHECK(t.vector_reached() == -1);
+    CHECK(t.cpu.r[RAX] - t.cpu.r[RBX] <= 1);
+}
+
+TEST_CASE("engine: code at two linear addresses goes on in each where it would") {
+    Harness t;
+    // inc eax; jmp to the next page; there: hlt, or at the alias's next page: inc ebx; hlt.
+    const u64 alias = 0x4000'0000;
+    t.write(Harness::tables_address + 0x1000 + 8, (Harness::tables_address + 0x3000) | 7);
+    t.write(Harness::tables_address + 0x3000, (Harness::tables_address + 0x4000) | 7);
+    t.write(Harness::tables_address + 0x4000, Harness::code_address | 7);
+    t.write(Harness::tables_address + 0x4008, (Harness::code_address + 0x2000) | 7);
+    t.place(code("ff c0 e9 f9 0f 00 00", ""));
+    t.place(code("f4", "hlt"), Harness::code_address + 0x1000);
+    t.place(code("ff c3 f4", "inc ebx; hlt"), Harness::code_address + 0x2000);
+    for (int i = 0; i < 3; ++i)
+        for (const u64 at : {Harness::code_address, alias}) {
+            t.cpu.activity = Activity::active;
+            t.cpu.rip = at;
+            CHECK(t.run() == RunEnd::halted);
+        }
+    CHECK(t.cpu.r[RAX] == 6);
+    CHECK(t.cpu.r[RBX] == 3);
+}
+
 TEST_CASE("engine: STI holds an interrupt back for one instruction [SDM 3A 6.8.1]") {
     Harness t;
     OneInterrupt controller(t.cpu);
