@@ -4,13 +4,10 @@
 // Not modelled: VMCALL that activates dual-monitor treatment (it is VMfail with error 1, as without that feature),
 // CR0 and CR4 checks under A20M (there is no A20M).
 #include "cpu/instructions.hpp"
+#include "cpu/mnemonic.hpp"
 #include "cpu/msrs.hpp"
 #include "vmx/msrs.hpp"
 #include "vmx/vmx.hpp"
-
-#include <Zydis/Zydis.h>
-
-#include <cstring>
 
 namespace exeunt {
 
