@@ -11,12 +11,14 @@ constexpr u64 rights_mask = entry_read | entry_write | entry_execute;
 
 constexpr bool is_write(const SecondLevelAccess& access) { return access.type == AccessType::write; }
 
-/// Level 1 holds 4-KByte pages, 2 the page directory, 3 the page-directory-pointer table, 4 and 5 what is above.
+/// Level 1 holds 4-KByte pages, 2 the page directory, 3 the page-directory-pointer table, 4 and 5 what is
+/// above.
 constexpr unsigned shift_of(unsigned level) { return 12 + 9 * (level - 1); }
 
-}  // namespace
+} // namespace
 
-Stop Ept::refuse(EptFault::Kind kind, GuestPhysical address, const SecondLevelAccess& access, u64 qualification) {
+Stop Ept::refuse(EptFault::Kind kind, GuestPhysical address, const SecondLevelAccess& access,
+                 u64 qualification) {
     if (!access.probe) fault_ = {kind, qualification, address.value, access.linear_valid ? access.linear : 0};
     return stopped(Stop::Kind::second_level);
 }
@@ -28,7 +30,8 @@ bool Ept::misconfigured(u64 entry, unsigned level, bool leaf) const {
     if (rights == entry_execute && !features_.execute_only) return true;
     u64 reserved = low_mask(52) & ~low_mask(features_.physical_bits);
     if (!leaf) {
-        // Bit 7 of a PDPTE or PDE that is no page is 0 already; where pages of that size do not exist it is reserved.
+        // Bit 7 of a PDPTE or PDE that is no page is 0 already; where pages of that size do not exist it is
+        // reserved.
         reserved |= level >= 4 ? extract(~u64{0}, 7, 3) << 3 : extract(~u64{0}, 6, 3) << 3;
         if (level == 3 && !features_.pages_1g) reserved |= entry_page;
         if (level == 2 && !features_.pages_2m) reserved |= entry_page;
@@ -42,7 +45,8 @@ bool Ept::misconfigured(u64 entry, unsigned level, bool leaf) const {
 /// SDM 3C Table 27-7 "Exit Qualification for EPT Violations".
 u64 Ept::qualification(const SecondLevelAccess& access, const Walk& walk, bool present) const {
     u64 q = access.type == AccessType::execute ? bit(2) : is_write(access) ? bit(1) : bit(0);
-    // With accessed and dirty flags on, the processor's accesses to guest paging structures are treated as writes.
+    // With accessed and dirty flags on, the processor's accesses to guest paging structures are treated as
+    // writes.
     if (walk.accessed_dirty && access.paging_structure) q = bit(0) | bit(1);
     if (present) q |= walk.rights << 3;
     if (access.linear_valid) {
@@ -69,7 +73,8 @@ Result<bool> Ept::find_leaf(Walk& walk, const SecondLevelAccess& access) {
         walk.where[walk.entries] = where;
         walk.entry[walk.entries++] = entry;
         if ((entry & rights_mask) == 0) return false;
-        const bool large = (entry & entry_page) && ((level == 2 && features_.pages_2m) || (level == 3 && features_.pages_1g));
+        const bool large = (entry & entry_page) &&
+                           ((level == 2 && features_.pages_2m) || (level == 3 && features_.pages_1g));
         const bool leaf = level == 1 || large;
         if (misconfigured(entry, level, leaf))
             return refuse(EptFault::Kind::misconfiguration, walk.address, access, 0);
@@ -80,7 +85,7 @@ Result<bool> Ept::find_leaf(Walk& walk, const SecondLevelAccess& access) {
         }
         table = entry & low_mask(features_.physical_bits) & ~u64{0xFFF};
     }
-    return true;  // not reached: level 1 is a leaf
+    return true; // not reached: level 1 is a leaf
 }
 
 /// SDM 3C 28.2.4 "Accessed and Dirty Flags for EPT", 28.2.5: with the log full nothing is changed.
@@ -123,4 +128,4 @@ Result<SecondLevelPage> Ept::translate(GuestPhysical address, const SecondLevelA
     return page;
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,5 +1,6 @@
-// Extended page tables: the walk from a guest-physical to a physical address, its violations and misconfigurations,
-// accessed and dirty flags, and page-modification logging. SDM 3C 28.2 "The Extended Page Table Mechanism (EPT)".
+// Extended page tables: the walk from a guest-physical to a physical address, its violations and
+// misconfigurations, accessed and dirty flags, and page-modification logging. SDM 3C 28.2 "The Extended Page
+// Table Mechanism (EPT)".
 //
 // Not modelled: mode-based execute control, sub-page write permissions, supervisor shadow-stack control,
 // guest-paging verification (none of them is offered). Memory types are checked and otherwise without effect.
@@ -17,7 +18,7 @@ namespace EPTP {
 inline constexpr u64 memory_type = 7, walk_length = 7 << 3, accessed_dirty = bit(6);
 /// What tags translations: the address of the root table. Bit 0 keeps it apart from "no EPT".
 constexpr u64 tag(u64 eptp) { return (eptp & ~u64{0xFFF}) | 1; }
-}  // namespace EPTP
+} // namespace EPTP
 
 /// What the processor model offers.
 struct EptFeatures {
@@ -30,9 +31,9 @@ struct EptFeatures {
 /// Why the last translation was refused.
 struct EptFault {
     enum class Kind : u8 { none, violation, misconfiguration, log_full } kind = Kind::none;
-    u64 qualification = 0;     ///< of a violation, SDM 3C Table 27-7; bit 12 is the caller's
+    u64 qualification = 0; ///< of a violation, SDM 3C Table 27-7; bit 12 is the caller's
     u64 guest_physical = 0;
-    u64 guest_linear = 0;      ///< valid with bit 7 of the qualification
+    u64 guest_linear = 0; ///< valid with bit 7 of the qualification
 };
 
 /// Where dirty flags are logged. SDM 3C 28.2.5 "Page-Modification Logging".
@@ -61,14 +62,15 @@ private:
     struct Walk {
         GuestPhysical address;
         bool accessed_dirty = false;
-        u64 rights = 7;                   ///< read, write, execute: AND over the entries
+        u64 rights = 7; ///< read, write, execute: AND over the entries
         unsigned entries = 0;
         u64 entry[max_levels] = {};
         Physical where[max_levels];
         u64 page_bytes = page_size;
     };
 
-    Stop refuse(EptFault::Kind kind, GuestPhysical address, const SecondLevelAccess& access, u64 qualification);
+    Stop refuse(EptFault::Kind kind, GuestPhysical address, const SecondLevelAccess& access,
+                u64 qualification);
     bool misconfigured(u64 entry, unsigned level, bool leaf) const;
     Result<bool> find_leaf(Walk& walk, const SecondLevelAccess& access);
     Result<void> set_flags(Walk& walk, const SecondLevelAccess& access, bool write);
@@ -81,4 +83,4 @@ private:
     EptFault fault_;
 };
 
-}  // namespace exeunt
+} // namespace exeunt

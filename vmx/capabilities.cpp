@@ -40,13 +40,15 @@ constexpr Dependence dependences[] = {
     {vm_exit::save_vmx_preemption_timer_value, pin_based::activate_vmx_preemption_timer},
 };
 
-bool offered(const CpuModel& model, Feature feature) { return feature == Feature::none || model.has(feature); }
+bool offered(const CpuModel& model, Feature feature) {
+    return feature == Feature::none || model.has(feature);
+}
 
 [[noreturn]] void refuse(const CpuModel& model, const std::string& key, const std::string& expected) {
     throw ModelError(model.name + ": vmx." + key + ": expected " + expected);
 }
 
-}  // namespace
+} // namespace
 
 std::span<const ControlRow> control_rows() { return rows; }
 
@@ -58,7 +60,8 @@ VmxCapabilities::VmxCapabilities(const CpuModel& model) {
     // Layout version of exeunt's VMCS regions (vmx/vmcs.cpp).
     revision_ = 0x0E7E'0001;
 
-    must_be_1_[index(ControlGroup::pin_based)] = may_be_1_[index(ControlGroup::pin_based)] = default1::pin_based;
+    must_be_1_[index(ControlGroup::pin_based)] = may_be_1_[index(ControlGroup::pin_based)] =
+        default1::pin_based;
     must_be_1_[index(ControlGroup::primary)] = may_be_1_[index(ControlGroup::primary)] = default1::primary;
     must_be_1_[index(ControlGroup::vm_exit)] = may_be_1_[index(ControlGroup::vm_exit)] = default1::vm_exit;
     must_be_1_[index(ControlGroup::vm_entry)] = may_be_1_[index(ControlGroup::vm_entry)] = default1::vm_entry;
@@ -73,9 +76,9 @@ VmxCapabilities::VmxCapabilities(const CpuModel& model) {
             VMX_MISC::activity_wait_for_sipi | u64{4} << 16 | VMX_MISC::vmwrite_any_field |
             VMX_MISC::zero_length_injection;
     using namespace EPT_VPID_CAP;
-    ept_vpid_ = execute_only | walk_4 | uncacheable | EPT_VPID_CAP::write_back | pages_2m | pages_1g | invept |
-                accessed_dirty | advanced_information | invept_single | invept_all | invvpid | invvpid_address |
-                invvpid_single | invvpid_all | invvpid_keep_globals;
+    ept_vpid_ = execute_only | walk_4 | uncacheable | EPT_VPID_CAP::write_back | pages_2m | pages_1g |
+                invept | accessed_dirty | advanced_information | invept_single | invept_all | invvpid |
+                invvpid_address | invvpid_single | invvpid_all | invvpid_keep_globals;
     if (model.has(Feature::LA57)) ept_vpid_ |= walk_5;
 
     cr4_fixed1_ = cr4_supported(model);
@@ -131,7 +134,7 @@ void VmxCapabilities::read_model(const CpuModel& model) {
 
 void VmxCapabilities::take_away_dependents() {
     if (!may(primary::activate_secondary_controls)) may_be_1_[index(ControlGroup::secondary)] = 0;
-    for (const Dependence& d : dependences)  // in an order in which one pass is enough
+    for (const Dependence& d : dependences) // in an order in which one pass is enough
         if (!may(d.needs)) take_away(d.control);
     if (!may(secondary::enable_vm_functions)) may_be_1_[index(ControlGroup::vm_function)] = 0;
     using namespace EPT_VPID_CAP;
@@ -146,7 +149,7 @@ void VmxCapabilities::find_fields() {
     const auto may = [this](Control control) { return this->may(control); };
     const auto cr3_targets = [this] { return this->cr3_targets(); };
     const auto always = [] { return true; };
-    const auto never_exists = [] { return false; };  // belongs to something of which nothing is modelled
+    const auto never_exists = [] { return false; }; // belongs to something of which nothing is modelled
 #define VMCS_FIELD(encoding, name, width, type, exists) \
     exists_.set(static_cast<std::size_t>(VmcsField::name), exists);
 #include "vmx/vmcs_fields.inc"
@@ -175,43 +178,43 @@ u64 VmxCapabilities::control_msr(ControlGroup group, bool true_msr) const {
 
 std::optional<u64> VmxCapabilities::msr(u32 number) const {
     switch (number) {
-        case 0x480: return basic();
-        case 0x481: return control_msr(ControlGroup::pin_based, false);
-        case 0x482: return control_msr(ControlGroup::primary, false);
-        case 0x483: return control_msr(ControlGroup::vm_exit, false);
-        case 0x484: return control_msr(ControlGroup::vm_entry, false);
-        case 0x485: return misc_;
-        case 0x486: return cr0_fixed0();
-        case 0x487: return cr0_fixed1();
-        case 0x488: return cr4_fixed0();
-        case 0x489: return cr4_fixed1();
-        case 0x48A: {
-            u64 highest = 0;
-            for (std::size_t i = 0; i < vmcs_field_count; ++i)
-                if (exists_.test(i)) highest = std::max(highest, extract(vmcs_field_rows[i].encoding, 9, 1));
-            return highest << 1;
-        }
-        case 0x48B:
-            if (!may(primary::activate_secondary_controls)) return std::nullopt;
-            return control_msr(ControlGroup::secondary, true);
-        case 0x48C:
-            if (!may(secondary::enable_ept) && !may(secondary::enable_vpid)) return std::nullopt;
-            return ept_vpid_;
-        case 0x48D: return control_msr(ControlGroup::pin_based, true);
-        case 0x48E: return control_msr(ControlGroup::primary, true);
-        case 0x48F: return control_msr(ControlGroup::vm_exit, true);
-        case 0x490: return control_msr(ControlGroup::vm_entry, true);
-        case 0x491:
-            if (!may(secondary::enable_vm_functions)) return std::nullopt;
-            return may_be_1(ControlGroup::vm_function);
-        case 0x492:
-            if (!may(primary::activate_tertiary_controls)) return std::nullopt;
-            return may_be_1(ControlGroup::tertiary);
-        case 0x493:
-            if (!may(vm_exit::activate_secondary_controls)) return std::nullopt;
-            return may_be_1(ControlGroup::vm_exit2);
-        default: return std::nullopt;
+    case 0x480: return basic();
+    case 0x481: return control_msr(ControlGroup::pin_based, false);
+    case 0x482: return control_msr(ControlGroup::primary, false);
+    case 0x483: return control_msr(ControlGroup::vm_exit, false);
+    case 0x484: return control_msr(ControlGroup::vm_entry, false);
+    case 0x485: return misc_;
+    case 0x486: return cr0_fixed0();
+    case 0x487: return cr0_fixed1();
+    case 0x488: return cr4_fixed0();
+    case 0x489: return cr4_fixed1();
+    case 0x48A: {
+        u64 highest = 0;
+        for (std::size_t i = 0; i < vmcs_field_count; ++i)
+            if (exists_.test(i)) highest = std::max(highest, extract(vmcs_field_rows[i].encoding, 9, 1));
+        return highest << 1;
+    }
+    case 0x48B:
+        if (!may(primary::activate_secondary_controls)) return std::nullopt;
+        return control_msr(ControlGroup::secondary, true);
+    case 0x48C:
+        if (!may(secondary::enable_ept) && !may(secondary::enable_vpid)) return std::nullopt;
+        return ept_vpid_;
+    case 0x48D: return control_msr(ControlGroup::pin_based, true);
+    case 0x48E: return control_msr(ControlGroup::primary, true);
+    case 0x48F: return control_msr(ControlGroup::vm_exit, true);
+    case 0x490: return control_msr(ControlGroup::vm_entry, true);
+    case 0x491:
+        if (!may(secondary::enable_vm_functions)) return std::nullopt;
+        return may_be_1(ControlGroup::vm_function);
+    case 0x492:
+        if (!may(primary::activate_tertiary_controls)) return std::nullopt;
+        return may_be_1(ControlGroup::tertiary);
+    case 0x493:
+        if (!may(vm_exit::activate_secondary_controls)) return std::nullopt;
+        return may_be_1(ControlGroup::vm_exit2);
+    default: return std::nullopt;
     }
 }
 
-}  // namespace exeunt
+} // namespace exeunt

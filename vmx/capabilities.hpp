@@ -16,16 +16,18 @@ namespace exeunt {
 namespace EPT_VPID_CAP {
 inline constexpr u64 execute_only = bit(0), walk_4 = bit(6), walk_5 = bit(7), uncacheable = bit(8),
                      write_back = bit(14), pages_2m = bit(16), pages_1g = bit(17), invept = bit(20),
-                     accessed_dirty = bit(21), advanced_information = bit(22), supervisor_shadow_stack = bit(23),
-                     invept_single = bit(25), invept_all = bit(26), invvpid = bit(32), invvpid_address = bit(40),
-                     invvpid_single = bit(41), invvpid_all = bit(42), invvpid_keep_globals = bit(43);
-}  // namespace EPT_VPID_CAP
+                     accessed_dirty = bit(21), advanced_information = bit(22),
+                     supervisor_shadow_stack = bit(23), invept_single = bit(25), invept_all = bit(26),
+                     invvpid = bit(32), invvpid_address = bit(40), invvpid_single = bit(41),
+                     invvpid_all = bit(42), invvpid_keep_globals = bit(43);
+} // namespace EPT_VPID_CAP
 
 /// Bits of IA32_VMX_MISC. SDM 3D A.6.
 namespace VMX_MISC {
 inline constexpr u64 stores_lma = bit(5), activity_hlt = bit(6), activity_shutdown = bit(7),
-                     activity_wait_for_sipi = bit(8), vmwrite_any_field = bit(29), zero_length_injection = bit(30);
-}  // namespace VMX_MISC
+                     activity_wait_for_sipi = bit(8), vmwrite_any_field = bit(29),
+                     zero_length_injection = bit(30);
+} // namespace VMX_MISC
 
 class VmxCapabilities {
 public:
@@ -94,4 +96,4 @@ private:
     bool x2apic_ = false;
 };
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -11,7 +11,15 @@ namespace exeunt {
 
 /// The fields that hold controls. `vm_exit2` are the secondary VM-exit controls.
 enum class ControlGroup : u8 {
-    pin_based, primary, secondary, tertiary, vm_exit, vm_exit2, vm_entry, vm_function, count
+    pin_based,
+    primary,
+    secondary,
+    tertiary,
+    vm_exit,
+    vm_exit2,
+    vm_entry,
+    vm_function,
+    count
 };
 
 /// One bit of one group.
@@ -45,22 +53,30 @@ struct ControlBit {
     constexpr u64 mask() const { return u64{1} << bit; }
 };
 template <ControlGroup Group>
-constexpr u64 operator|(ControlBit<Group> a, ControlBit<Group> b) { return a.mask() | b.mask(); }
+constexpr u64 operator|(ControlBit<Group> a, ControlBit<Group> b) {
+    return a.mask() | b.mask();
+}
 template <ControlGroup Group>
-constexpr u64 operator|(u64 a, ControlBit<Group> b) { return a | b.mask(); }
+constexpr u64 operator|(u64 a, ControlBit<Group> b) {
+    return a | b.mask();
+}
 template <ControlGroup Group>
-constexpr bool operator&(u64 a, ControlBit<Group> b) { return (a & b.mask()) != 0; }
-}  // namespace detail
+constexpr bool operator&(u64 a, ControlBit<Group> b) {
+    return (a & b.mask()) != 0;
+}
+} // namespace detail
 
-#define CONTROL(group, bit, name, offer, needs)                                            \
-    namespace group {                                                                      \
-    inline constexpr detail::ControlBit<ControlGroup::group> name{bit};                    \
+#define CONTROL(group, bit, name, offer, needs)                         \
+    namespace group {                                                   \
+    inline constexpr detail::ControlBit<ControlGroup::group> name{bit}; \
     }
 #include "vmx/controls.inc"
 
-/// Bits that were reserved and 1 on the first processors. SDM 3D A.2 "Reserved Controls and Default Settings".
+/// Bits that were reserved and 1 on the first processors. SDM 3D A.2 "Reserved Controls and Default
+/// Settings".
 namespace default1 {
-inline constexpr u32 pin_based = 0x0000'0016, primary = 0x0401'E172, vm_exit = 0x0003'6DFF, vm_entry = 0x0000'11FF;
-}  // namespace default1
+inline constexpr u32 pin_based = 0x0000'0016, primary = 0x0401'E172, vm_exit = 0x0003'6DFF,
+                     vm_entry = 0x0000'11FF;
+} // namespace default1
 
-}  // namespace exeunt
+} // namespace exeunt

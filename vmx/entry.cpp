@@ -8,14 +8,15 @@ namespace exeunt {
 
 using F = VmcsField;
 
-/// The first rule that does not hold, in the manual's order, or nullptr. Rules whose inputs have not changed since
-/// they last held are not evaluated again.
+/// The first rule that does not hold, in the manual's order, or nullptr. Rules whose inputs have not changed
+/// since they last held are not evaluated again.
 const EntryCheck* Vmx::first_violation(const EntryContext& context, EntryConsequence& consequence) {
     const u32 unchecked = current_->unchecked();
     for (const EntryCheckSet& set : entry_check_sets()) {
         if (set.group ? !(unchecked & set.group) : false) continue;
         if (set.injection_only && !context.injects()) continue;
-        if (set.checks.data() == guest_non_register_checks().data() && usual_non_register_state(context)) continue;
+        if (set.checks.data() == guest_non_register_checks().data() && usual_non_register_state(context))
+            continue;
         for (const EntryCheck& check : set.checks)
             if (!check.holds(context)) [[unlikely]] {
                 consequence = set.consequence;
@@ -44,9 +45,10 @@ Stop Vmx::fail_entry(ExitReason reason, u64 qualification, std::string_view chec
     current_->put(F::exit_qualification, qualification);
     if (cpu_.observer)
         cpu_.observer->vm_entry_failure(
-            cpu_.index, cpu_.now(), {.rip = rip, .reason = full_reason, .qualification = qualification, .check = check});
+            cpu_.index, cpu_.now(),
+            {.rip = rip, .reason = full_reason, .qualification = qualification, .check = check});
     load_host_state(nmi_blocking_before_entry_);
-    if (!operating_) return stopped(Stop::Kind::world_switch);  // VMX abort
+    if (!operating_) return stopped(Stop::Kind::world_switch); // VMX abort
     const u64 loads = field(F::vm_exit_msr_load_count);
     std::string_view refused;
     if (loads != 0 && load_msrs(field(F::vm_exit_msr_load_address), loads, refused) != 0)
@@ -60,7 +62,8 @@ Result<void> Vmx::enter(bool launch) {
     if (!current_) return refuse_entry(InstructionError{}, "basic.current_vmcs");
     if (current_->shadow()) return refuse_entry(InstructionError{}, "basic.shadow_vmcs");
     if (cpu_.shadow == Shadow::mov_ss)
-        return refuse_entry(InstructionError::vm_entry_with_events_blocked_by_mov_ss, "basic.blocking_by_mov_ss");
+        return refuse_entry(InstructionError::vm_entry_with_events_blocked_by_mov_ss,
+                            "basic.blocking_by_mov_ss");
     if (launch && current_->launched())
         return refuse_entry(InstructionError::vmlaunch_with_non_clear_vmcs, "basic.launch_state_clear");
     if (!launch && !current_->launched())
@@ -82,7 +85,8 @@ Result<void> Vmx::enter(bool launch) {
     const u64 rip = cpu_.rip;
     nmi_blocking_before_entry_ = cpu_.nmi_blocked;
     if (violated)
-        return fail_entry(ExitReason::vm_entry_failure_invalid_guest_state, violated->qualification, violated->id, rip);
+        return fail_entry(ExitReason::vm_entry_failure_invalid_guest_state, violated->qualification,
+                          violated->id, rip);
     if (!load_guest_pdptes())
         return fail_entry(ExitReason::vm_entry_failure_invalid_guest_state, EntryFailureQualification::pdptes,
                           "guest.pdptes.reserved_bits", rip);
@@ -127,4 +131,4 @@ void Vmx::complete_entry(bool launch) {
     cpu_.attention();
 }
 
-}  // namespace exeunt
+} // namespace exeunt

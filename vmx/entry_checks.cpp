@@ -57,4 +57,4 @@ bool valid_pdpte(u64 pdpte, unsigned physical_bits) {
     return !(pdpte & 1) || (pdpte & reserved) == 0;
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,12 +1,12 @@
 // The rules of VM entry as rows: id, citation, what must hold, and the predicate. SDM 3C 26.2 "Checks on VMX
 // Controls and Host-State Area", 26.3.1 "Checks on the Guest State Area".
 //
-// The rows are evaluated in the order of the manual, which lets controls and host-state area be checked in any order
-// (26.2) and the guest-state area too (26.3.1); ours is the order of the rows. The same rows serve VM entry, the
-// explanation of a refusal and the check of a dump.
+// The rows are evaluated in the order of the manual, which lets controls and host-state area be checked in
+// any order (26.2) and the guest-state area too (26.3.1); ours is the order of the rows. The same rows serve
+// VM entry, the explanation of a refusal and the check of a dump.
 //
-// Not modelled: entry to SMM and deactivation of dual-monitor treatment (their controls are not offered, so that
-// "reserved bits" refuses them), and the rows of features that are not offered.
+// Not modelled: entry to SMM and deactivation of dual-monitor treatment (their controls are not offered, so
+// that "reserved bits" refuses them), and the rows of features that are not offered.
 #pragma once
 
 #include "vmx/capabilities.hpp"
@@ -25,7 +25,7 @@ struct EntryContext {
     const Vmcs& vmcs;
     const VmxCapabilities& caps;
     PhysicalMemory& memory;
-    bool lma;     ///< IA32_EFER.LMA at the time of VM entry
+    bool lma; ///< IA32_EFER.LMA at the time of VM entry
     bool in_smm;
 
     // The controls in effect: 0 where the control that activates them is 0.
@@ -49,9 +49,9 @@ struct EntryContext {
 struct EntryCheck {
     std::string_view id;
     std::string_view citation;
-    std::string_view rule;  ///< what must hold
+    std::string_view rule; ///< what must hold
     bool (*holds)(const EntryContext&);
-    u64 qualification = 0;  ///< guest rules: exit qualification of the entry failure
+    u64 qualification = 0; ///< guest rules: exit qualification of the entry failure
 };
 
 /// What a broken rule of a set leads to.
@@ -60,8 +60,8 @@ enum class EntryConsequence : u8 { vmfail_controls, vmfail_host, entry_failure }
 /// Rules that share a citation's chapter, a consequence and the inputs on which they depend.
 struct EntryCheckSet {
     EntryConsequence consequence;
-    u32 group;              ///< CheckGroup: skipped when none of it is unchecked; 0: evaluated at every entry
-    bool injection_only;    ///< skipped when the entry injects nothing
+    u32 group;           ///< CheckGroup: skipped when none of it is unchecked; 0: evaluated at every entry
+    bool injection_only; ///< skipped when the entry injects nothing
     std::span<const EntryCheck> checks;
 };
 
@@ -96,4 +96,4 @@ bool valid_pat(u64 pat);
 /// PDPTEs of a PAE guest: reserved bits of those that are present. SDM 3C 26.3.1.6.
 bool valid_pdpte(u64 pdpte, unsigned physical_bits);
 
-}  // namespace exeunt
+} // namespace exeunt

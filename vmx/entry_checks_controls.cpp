@@ -32,20 +32,23 @@ bool pushes_error_code(unsigned vector) {
 }
 
 constexpr std::array execution_checks{
-    EntryCheck{"controls.pin_based.reserved_bits", execution, "reserved bits as IA32_VMX_TRUE_PINBASED_CTLS says",
+    EntryCheck{"controls.pin_based.reserved_bits", execution,
+               "reserved bits as IA32_VMX_TRUE_PINBASED_CTLS says",
                [](const E& e) { return e.caps.allowed(ControlGroup::pin_based, e.pin_based); }},
-    EntryCheck{"controls.primary.reserved_bits", execution, "reserved bits as IA32_VMX_TRUE_PROCBASED_CTLS says",
+    EntryCheck{"controls.primary.reserved_bits", execution,
+               "reserved bits as IA32_VMX_TRUE_PROCBASED_CTLS says",
                [](const E& e) { return e.caps.allowed(ControlGroup::primary, e.primary); }},
     EntryCheck{"controls.secondary.reserved_bits", execution,
                "when activated, only bits that IA32_VMX_PROCBASED_CTLS2 allows",
                [](const E& e) { return e.caps.allowed(ControlGroup::secondary, e.secondary); }},
     EntryCheck{"controls.cr3_target_count", execution, "CR3-target count at most IA32_VMX_MISC[24:16]",
                [](const E& e) { return e[F::cr3_target_count] <= e.caps.cr3_targets(); }},
-    EntryCheck{"controls.io_bitmaps.bits_11_0", execution, "use I/O bitmaps: bits 11:0 of both addresses are 0",
-               [](const E& e) {
-                   return !(e.primary & primary::use_io_bitmaps) ||
-                          (page_aligned(e[F::address_of_io_bitmap_a]) && page_aligned(e[F::address_of_io_bitmap_b]));
-               }},
+    EntryCheck{
+        "controls.io_bitmaps.bits_11_0", execution, "use I/O bitmaps: bits 11:0 of both addresses are 0",
+        [](const E& e) {
+            return !(e.primary & primary::use_io_bitmaps) ||
+                   (page_aligned(e[F::address_of_io_bitmap_a]) && page_aligned(e[F::address_of_io_bitmap_b]));
+        }},
     EntryCheck{"controls.io_bitmaps.width", execution, "use I/O bitmaps: both addresses within MAXPHYADDR",
                [](const E& e) {
                    return !(e.primary & primary::use_io_bitmaps) ||
@@ -54,7 +57,8 @@ constexpr std::array execution_checks{
                }},
     EntryCheck{"controls.msr_bitmaps.bits_11_0", execution, "use MSR bitmaps: bits 11:0 of the address are 0",
                [](const E& e) {
-                   return !(e.primary & primary::use_msr_bitmaps) || page_aligned(e[F::address_of_msr_bitmaps]);
+                   return !(e.primary & primary::use_msr_bitmaps) ||
+                          page_aligned(e[F::address_of_msr_bitmaps]);
                }},
     EntryCheck{"controls.msr_bitmaps.width", execution, "use MSR bitmaps: the address is within MAXPHYADDR",
                [](const E& e) {
@@ -82,7 +86,8 @@ constexpr std::array execution_checks{
                }},
     EntryCheck{"controls.nmi_window_exiting", execution, "NMI-window exiting needs virtual NMIs",
                [](const E& e) {
-                   return (e.pin_based & pin_based::virtual_nmis) || !(e.primary & primary::nmi_window_exiting);
+                   return (e.pin_based & pin_based::virtual_nmis) ||
+                          !(e.primary & primary::nmi_window_exiting);
                }},
     EntryCheck{"controls.vpid", execution, "enable VPID: the VPID is not 0000H",
                [](const E& e) {
@@ -95,14 +100,16 @@ constexpr std::array execution_checks{
                           (type == 0 && e.caps.ept_vpid(EPT_VPID_CAP::uncacheable)) ||
                           (type == 6 && e.caps.ept_vpid(EPT_VPID_CAP::write_back));
                }},
-    EntryCheck{"controls.eptp.walk_length", execution, "enable EPT: EPTP[5:3] is a supported page-walk length less 1",
+    EntryCheck{"controls.eptp.walk_length", execution,
+               "enable EPT: EPTP[5:3] is a supported page-walk length less 1",
                [](const E& e) {
                    const u64 length = extract(e[F::ept_pointer], 5, 3);
                    return !(e.secondary & secondary::enable_ept) ||
                           (length == 3 && e.caps.ept_vpid(EPT_VPID_CAP::walk_4)) ||
                           (length == 4 && e.caps.ept_vpid(EPT_VPID_CAP::walk_5));
                }},
-    EntryCheck{"controls.eptp.accessed_dirty", execution, "enable EPT: EPTP[6] is 0 unless flags are supported",
+    EntryCheck{"controls.eptp.accessed_dirty", execution,
+               "enable EPT: EPTP[6] is 0 unless flags are supported",
                [](const E& e) {
                    return !(e.secondary & secondary::enable_ept) || !(e[F::ept_pointer] & bit(6)) ||
                           e.caps.ept_vpid(EPT_VPID_CAP::accessed_dirty);
@@ -113,16 +120,18 @@ constexpr std::array execution_checks{
                    return !(e.secondary & secondary::enable_ept) || !(e[F::ept_pointer] & bit(7)) ||
                           e.caps.ept_vpid(EPT_VPID_CAP::supervisor_shadow_stack);
                }},
-    EntryCheck{"controls.eptp.reserved_bits", execution, "enable EPT: EPTP[11:8] and EPTP[63:MAXPHYADDR] are 0",
-               [](const E& e) {
-                   return !(e.secondary & secondary::enable_ept) ||
-                          (extract(e[F::ept_pointer], 11, 8) == 0 && e.within_physical_width(e[F::ept_pointer]));
-               }},
+    EntryCheck{
+        "controls.eptp.reserved_bits", execution, "enable EPT: EPTP[11:8] and EPTP[63:MAXPHYADDR] are 0",
+        [](const E& e) {
+            return !(e.secondary & secondary::enable_ept) ||
+                   (extract(e[F::ept_pointer], 11, 8) == 0 && e.within_physical_width(e[F::ept_pointer]));
+        }},
     EntryCheck{"controls.pml.ept", execution, "enable PML needs enable EPT",
                [](const E& e) {
                    return !(e.secondary & secondary::enable_pml) || (e.secondary & secondary::enable_ept);
                }},
-    EntryCheck{"controls.pml.address", execution, "enable PML: the address is page-aligned and within MAXPHYADDR",
+    EntryCheck{"controls.pml.address", execution,
+               "enable PML: the address is page-aligned and within MAXPHYADDR",
                [](const E& e) { return !(e.secondary & secondary::enable_pml) || page(e, F::pml_address); }},
     EntryCheck{"controls.unrestricted_guest.ept", execution, "unrestricted guest needs enable EPT",
                [](const E& e) { return !e.unrestricted() || (e.secondary & secondary::enable_ept); }},
@@ -131,7 +140,8 @@ constexpr std::array execution_checks{
                [](const E& e) { return e.caps.allowed(ControlGroup::vm_function, e.vm_function); }},
     EntryCheck{"controls.eptp_switching.ept", execution, "EPTP switching needs enable EPT",
                [](const E& e) {
-                   return !(e.vm_function & vm_function::eptp_switching) || (e.secondary & secondary::enable_ept);
+                   return !(e.vm_function & vm_function::eptp_switching) ||
+                          (e.secondary & secondary::enable_ept);
                }},
     EntryCheck{"controls.eptp_switching.list_address", execution,
                "EPTP switching: the EPTP-list address is page-aligned and within MAXPHYADDR",
@@ -148,8 +158,9 @@ constexpr std::array execution_checks{
                [](const E& e) {
                    return !(e.secondary & secondary::vmcs_shadowing) || page(e, F::vmwrite_bitmap_address);
                }},
-    EntryCheck{"controls.tsc_multiplier", execution, "use TSC scaling: the TSC multiplier is not 0",
-               [](const E& e) { return !(e.secondary & secondary::use_tsc_scaling) || e[F::tsc_multiplier] != 0; }},
+    EntryCheck{
+        "controls.tsc_multiplier", execution, "use TSC scaling: the TSC multiplier is not 0",
+        [](const E& e) { return !(e.secondary & secondary::use_tsc_scaling) || e[F::tsc_multiplier] != 0; }},
 };
 
 constexpr std::array threshold_checks{
@@ -158,7 +169,8 @@ constexpr std::array threshold_checks{
                "the TPR threshold is not above VTPR[7:4]",
                [](const E& e) {
                    if (!(e.primary & primary::use_tpr_shadow) ||
-                       (e.secondary & (secondary::virtualize_apic_accesses | secondary::virtual_interrupt_delivery)))
+                       (e.secondary &
+                        (secondary::virtualize_apic_accesses | secondary::virtual_interrupt_delivery)))
                        return true;
                    const u8 vtpr = e.memory.load<u8>(Physical{e[F::virtual_apic_address] + 0x80});
                    return (e[F::tpr_threshold] & 15) <= static_cast<u64>(vtpr >> 4);
@@ -174,16 +186,20 @@ constexpr std::array exit_checks{
                    return (e.pin_based & pin_based::activate_vmx_preemption_timer) ||
                           !(e.vm_exit & vm_exit::save_vmx_preemption_timer_value);
                }},
-    EntryCheck{"controls.exit_msr_store.address", exit,
-               "VM-exit MSR-store count not 0: the address is 16-byte aligned and within MAXPHYADDR",
-               [](const E& e) { return area_aligned(e, F::vm_exit_msr_store_address, F::vm_exit_msr_store_count); }},
-    EntryCheck{"controls.exit_msr_store.end", exit, "VM-exit MSR-store area: the last byte is within MAXPHYADDR",
-               [](const E& e) { return area_fits(e, F::vm_exit_msr_store_address, F::vm_exit_msr_store_count); }},
-    EntryCheck{"controls.exit_msr_load.address", exit,
-               "VM-exit MSR-load count not 0: the address is 16-byte aligned and within MAXPHYADDR",
-               [](const E& e) { return area_aligned(e, F::vm_exit_msr_load_address, F::vm_exit_msr_load_count); }},
-    EntryCheck{"controls.exit_msr_load.end", exit, "VM-exit MSR-load area: the last byte is within MAXPHYADDR",
-               [](const E& e) { return area_fits(e, F::vm_exit_msr_load_address, F::vm_exit_msr_load_count); }},
+    EntryCheck{
+        "controls.exit_msr_store.address", exit,
+        "VM-exit MSR-store count not 0: the address is 16-byte aligned and within MAXPHYADDR",
+        [](const E& e) { return area_aligned(e, F::vm_exit_msr_store_address, F::vm_exit_msr_store_count); }},
+    EntryCheck{
+        "controls.exit_msr_store.end", exit, "VM-exit MSR-store area: the last byte is within MAXPHYADDR",
+        [](const E& e) { return area_fits(e, F::vm_exit_msr_store_address, F::vm_exit_msr_store_count); }},
+    EntryCheck{
+        "controls.exit_msr_load.address", exit,
+        "VM-exit MSR-load count not 0: the address is 16-byte aligned and within MAXPHYADDR",
+        [](const E& e) { return area_aligned(e, F::vm_exit_msr_load_address, F::vm_exit_msr_load_count); }},
+    EntryCheck{
+        "controls.exit_msr_load.end", exit, "VM-exit MSR-load area: the last byte is within MAXPHYADDR",
+        [](const E& e) { return area_fits(e, F::vm_exit_msr_load_address, F::vm_exit_msr_load_count); }},
 };
 
 constexpr std::array entry_checks{
@@ -195,21 +211,25 @@ constexpr std::array event_checks{
     EntryCheck{"controls.injection.type", entry,
                "the interruption type is not 1, and 7 only if monitor trap flag is supported",
                [](const E& e) {
-                   return e.event_type() != 1 && (e.event_type() != 7 || e.caps.may(primary::monitor_trap_flag));
+                   return e.event_type() != 1 &&
+                          (e.event_type() != 7 || e.caps.may(primary::monitor_trap_flag));
                }},
     EntryCheck{"controls.injection.nmi_vector", entry, "an NMI has vector 2",
                [](const E& e) { return e.event_type() != 2 || e.event_vector() == 2; }},
-    EntryCheck{"controls.injection.exception_vector", entry, "a hardware exception has a vector of at most 31",
+    EntryCheck{"controls.injection.exception_vector", entry,
+               "a hardware exception has a vector of at most 31",
                [](const E& e) { return e.event_type() != 3 || e.event_vector() <= 31; }},
     EntryCheck{"controls.injection.other_vector", entry, "another event has vector 0 (pending MTF VM exit)",
                [](const E& e) { return e.event_type() != 7 || e.event_vector() == 0; }},
-    EntryCheck{"controls.injection.deliver_error_code", entry,
-               "deliver error code is 1 exactly for a hardware exception that has one, outside real-address mode",
-               [](const E& e) {
-                   const bool protected_mode = !e.unrestricted() || (e.cr0 & CR0::PE);
-                   const bool expected = protected_mode && e.event_type() == 3 && pushes_error_code(e.event_vector());
-                   return ((e.event() >> 11) & 1) == (expected ? 1u : 0u);
-               }},
+    EntryCheck{
+        "controls.injection.deliver_error_code", entry,
+        "deliver error code is 1 exactly for a hardware exception that has one, outside real-address mode",
+        [](const E& e) {
+            const bool protected_mode = !e.unrestricted() || (e.cr0 & CR0::PE);
+            const bool expected =
+                protected_mode && e.event_type() == 3 && pushes_error_code(e.event_vector());
+            return ((e.event() >> 11) & 1) == (expected ? 1u : 0u);
+        }},
     EntryCheck{"controls.injection.reserved_bits", entry, "bits 30:12 of the interruption information are 0",
                [](const E& e) { return extract(e.event(), 30, 12) == 0; }},
     // The pinned edition says 31:15; later ones, and processors with SGX, let bit 15 (SGX) of #PF through.
@@ -227,14 +247,16 @@ constexpr std::array event_checks{
 };
 
 constexpr std::array msr_list_checks{
-    EntryCheck{"controls.entry_msr_load.address", entry,
-               "VM-entry MSR-load count not 0: the address is 16-byte aligned and within MAXPHYADDR",
-               [](const E& e) { return area_aligned(e, F::vm_entry_msr_load_address, F::vm_entry_msr_load_count); }},
-    EntryCheck{"controls.entry_msr_load.end", entry, "VM-entry MSR-load area: the last byte is within MAXPHYADDR",
-               [](const E& e) { return area_fits(e, F::vm_entry_msr_load_address, F::vm_entry_msr_load_count); }},
+    EntryCheck{
+        "controls.entry_msr_load.address", entry,
+        "VM-entry MSR-load count not 0: the address is 16-byte aligned and within MAXPHYADDR",
+        [](const E& e) { return area_aligned(e, F::vm_entry_msr_load_address, F::vm_entry_msr_load_count); }},
+    EntryCheck{
+        "controls.entry_msr_load.end", entry, "VM-entry MSR-load area: the last byte is within MAXPHYADDR",
+        [](const E& e) { return area_fits(e, F::vm_entry_msr_load_address, F::vm_entry_msr_load_count); }},
 };
 
-}  // namespace
+} // namespace
 
 std::span<const EntryCheck> execution_control_checks() { return execution_checks; }
 std::span<const EntryCheck> tpr_threshold_checks() { return threshold_checks; }
@@ -243,4 +265,4 @@ std::span<const EntryCheck> entry_control_checks() { return entry_checks; }
 std::span<const EntryCheck> injection_checks() { return event_checks; }
 std::span<const EntryCheck> entry_msr_list_checks() { return msr_list_checks; }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,6 +1,6 @@
 // Checks on guest registers and non-register state. SDM 3C 26.3.1.1 "Checks on Guest Control Registers, Debug
-// Registers, and MSRs", 26.3.1.4 "Checks on Guest RIP and RFLAGS", 26.3.1.5 "Checks on Guest Non-Register State".
-// Segment and descriptor-table registers: entry_checks_guest_segments.cpp. PDPTEs: entry.cpp.
+// Registers, and MSRs", 26.3.1.4 "Checks on Guest RIP and RFLAGS", 26.3.1.5 "Checks on Guest Non-Register
+// State". Segment and descriptor-table registers: entry_checks_guest_segments.cpp. PDPTEs: entry.cpp.
 #include "vmx/entry_checks.hpp"
 
 #include "arch/registers.hpp"
@@ -14,31 +14,33 @@ namespace {
 using E = EntryContext;
 using F = VmcsField;
 
-constexpr std::string_view registers = "SDM 3C 26.3.1.1", rip = "SDM 3C 26.3.1.4", non_register = "SDM 3C 26.3.1.5";
+constexpr std::string_view registers = "SDM 3C 26.3.1.1", rip = "SDM 3C 26.3.1.4",
+                           non_register = "SDM 3C 26.3.1.5";
 
 bool loads_debug(const E& e) { return e.vm_entry & vm_entry::load_debug_controls; }
 bool loads_efer(const E& e) { return e.vm_entry & vm_entry::load_ia32_efer; }
 bool obeys(u64 value, u64 fixed0, u64 fixed1) { return (value & fixed0) == fixed0 && (value & ~fixed1) == 0; }
 
 constexpr std::array register_rows{
-    EntryCheck{"guest.cr0.fixed_bits", registers,
-               "CR0 as IA32_VMX_CR0_FIXED0 and FIXED1 say (CD and NW are free, with unrestricted guest PE and PG)",
-               [](const E& e) {
-                   const u64 free = e.unrestricted() ? CR0::PE | CR0::PG : 0;
-                   return obeys(e.cr0, e.caps.cr0_fixed0() & ~free, e.caps.cr0_fixed1());
-               }},
+    EntryCheck{
+        "guest.cr0.fixed_bits", registers,
+        "CR0 as IA32_VMX_CR0_FIXED0 and FIXED1 say (CD and NW are free, with unrestricted guest PE and PG)",
+        [](const E& e) {
+            const u64 free = e.unrestricted() ? CR0::PE | CR0::PG : 0;
+            return obeys(e.cr0, e.caps.cr0_fixed0() & ~free, e.caps.cr0_fixed1());
+        }},
     EntryCheck{"guest.cr0.pg_needs_pe", registers, "CR0.PG = 1 needs CR0.PE = 1",
                [](const E& e) { return !(e.cr0 & CR0::PG) || (e.cr0 & CR0::PE); }},
     EntryCheck{"guest.cr4.fixed_bits", registers, "CR4 as IA32_VMX_CR4_FIXED0 and FIXED1 say",
                [](const E& e) { return obeys(e[F::guest_cr4], e.caps.cr4_fixed0(), e.caps.cr4_fixed1()); }},
-    EntryCheck{"guest.debugctl.reserved_bits", registers, "load debug controls: reserved bits of IA32_DEBUGCTL are 0",
+    EntryCheck{"guest.debugctl.reserved_bits", registers,
+               "load debug controls: reserved bits of IA32_DEBUGCTL are 0",
                [](const E& e) {
                    return !loads_debug(e) || (e[F::guest_ia32_debugctl] & ~e.caps.debugctl_bits()) == 0;
                }},
-    EntryCheck{"guest.ia_32e.pg_pae", registers, "IA-32e mode guest: CR0.PG and CR4.PAE are 1",
-               [](const E& e) {
-                   return !e.ia_32e_guest() || ((e.cr0 & CR0::PG) && (e[F::guest_cr4] & CR4::PAE));
-               }},
+    EntryCheck{
+        "guest.ia_32e.pg_pae", registers, "IA-32e mode guest: CR0.PG and CR4.PAE are 1",
+        [](const E& e) { return !e.ia_32e_guest() || ((e.cr0 & CR0::PG) && (e[F::guest_cr4] & CR4::PAE)); }},
     EntryCheck{"guest.cr4.pcide", registers, "outside IA-32e mode CR4.PCIDE is 0",
                [](const E& e) { return e.ia_32e_guest() || !(e[F::guest_cr4] & CR4::PCIDE); }},
     EntryCheck{"guest.cr3.width", registers, "CR3 bits 63:MAXPHYADDR are 0",
@@ -47,14 +49,16 @@ constexpr std::array register_rows{
                [](const E& e) { return !loads_debug(e) || high32(e[F::guest_dr7]) == 0; }},
     EntryCheck{"guest.sysenter.canonical", registers, "IA32_SYSENTER_ESP and IA32_SYSENTER_EIP are canonical",
                [](const E& e) {
-                   return e.canonical(e[F::guest_ia32_sysenter_esp]) && e.canonical(e[F::guest_ia32_sysenter_eip]);
+                   return e.canonical(e[F::guest_ia32_sysenter_esp]) &&
+                          e.canonical(e[F::guest_ia32_sysenter_eip]);
                }},
     EntryCheck{"guest.pat", registers, "load IA32_PAT: each byte is 0, 1, 4, 5, 6 or 7",
                [](const E& e) {
                    return !(e.vm_entry & vm_entry::load_ia32_pat) || valid_pat(e[F::guest_ia32_pat]);
                }},
-    EntryCheck{"guest.efer.reserved_bits", registers, "load IA32_EFER: reserved bits are 0",
-               [](const E& e) { return !loads_efer(e) || (e[F::guest_ia32_efer] & ~e.caps.efer_bits()) == 0; }},
+    EntryCheck{
+        "guest.efer.reserved_bits", registers, "load IA32_EFER: reserved bits are 0",
+        [](const E& e) { return !loads_efer(e) || (e[F::guest_ia32_efer] & ~e.caps.efer_bits()) == 0; }},
     EntryCheck{"guest.efer.lma", registers, "load IA32_EFER: LMA is IA-32e mode guest",
                [](const E& e) {
                    return !loads_efer(e) || ((e[F::guest_ia32_efer] & EFER::LMA) != 0) == e.ia_32e_guest();
@@ -73,14 +77,17 @@ constexpr std::array rip_rows{
                    return (e.ia_32e_guest() && (e[F::guest_cs_access_rights] & bit(13))) ||
                           high32(e[F::guest_rip]) == 0;
                }},
-    EntryCheck{"guest.rip.bits_63_n", rip, "in 64-bit mode RIP bits 63:N are identical, N the linear-address width",
+    EntryCheck{"guest.rip.bits_63_n", rip,
+               "in 64-bit mode RIP bits 63:N are identical, N the linear-address width",
                [](const E& e) {
                    if (!e.ia_32e_guest() || !(e[F::guest_cs_access_rights] & bit(13))) return true;
                    const u64 top = e[F::guest_rip] >> e.caps.linear_bits();
                    return top == 0 || top == ~u64{0} >> e.caps.linear_bits();
                }},
     EntryCheck{"guest.rflags.reserved_bits", rip, "RFLAGS bits 63:22, 15, 5 and 3 are 0 and bit 1 is 1",
-               [](const E& e) { return (e.rflags & (~low_mask(22) | bit(15) | bit(5) | bit(3) | bit(1))) == bit(1); }},
+               [](const E& e) {
+                   return (e.rflags & (~low_mask(22) | bit(15) | bit(5) | bit(3) | bit(1))) == bit(1);
+               }},
     EntryCheck{"guest.rflags.vm", rip, "RFLAGS.VM is 0 in IA-32e mode and with CR0.PE = 0",
                [](const E& e) { return !e.v8086() || (!e.ia_32e_guest() && (e.cr0 & CR0::PE)); }},
     EntryCheck{"guest.rflags.if", rip, "injecting an external interrupt needs RFLAGS.IF = 1",
@@ -99,14 +106,16 @@ bool holds_debug_trap(const E& e) {
 }
 
 constexpr std::array non_register_rows{
-    EntryCheck{"guest.activity.supported", non_register, "the activity state is one that IA32_VMX_MISC supports",
+    EntryCheck{"guest.activity.supported", non_register,
+               "the activity state is one that IA32_VMX_MISC supports",
                [](const E& e) {
                    const u64 state = e[F::guest_activity_state];
                    return state == active || (state <= wait_for_sipi && (e.caps.misc() >> (5 + state) & 1));
                }},
     EntryCheck{"guest.activity.hlt_dpl", non_register, "HLT needs SS.DPL = 0",
                [](const E& e) {
-                   return e[F::guest_activity_state] != hlt || extract(e[F::guest_ss_access_rights], 6, 5) == 0;
+                   return e[F::guest_activity_state] != hlt ||
+                          extract(e[F::guest_ss_access_rights], 6, 5) == 0;
                }},
     EntryCheck{"guest.activity.blocking", non_register, "blocking by STI or MOV SS needs the active state",
                [](const E& e) {
@@ -140,7 +149,8 @@ constexpr std::array non_register_rows{
                }},
     EntryCheck{"guest.interruptibility.nmi_mov_ss", non_register, "injecting an NMI: no blocking by MOV SS",
                [](const E& e) { return !e.injects() || e.event_type() != 2 || !(blocking(e) & by_mov_ss); }},
-    // 26.3.1.5 leaves this one to the implementation; the stricter processors have it, with a qualification of 3.
+    // 26.3.1.5 leaves this one to the implementation; the stricter processors have it, with a qualification
+    // of 3.
     EntryCheck{"guest.interruptibility.nmi_sti", non_register, "injecting an NMI: no blocking by STI",
                [](const E& e) { return !e.injects() || e.event_type() != 2 || !(blocking(e) & by_sti); }, 3},
     EntryCheck{"guest.interruptibility.smi", non_register, "outside SMM no blocking by SMI",
@@ -181,15 +191,18 @@ constexpr std::array non_register_rows{
                "VMCS link pointer: revision identifier, and bit 31 is VMCS shadowing",
                [](const E& e) {
                    if (!links(e)) return true;
-                   const u64 expected = e.caps.revision() |
-                                        (e.secondary & secondary::vmcs_shadowing ? Vmcs::shadow_indicator : 0);
+                   const u64 expected =
+                       e.caps.revision() |
+                       (e.secondary & secondary::vmcs_shadowing ? Vmcs::shadow_indicator : 0);
                    return e.memory.load<u32>(Physical{e[F::vmcs_link_pointer]}) == expected;
-               }, 4},
+               },
+               4},
     EntryCheck{"guest.link_pointer.not_current", non_register, "VMCS link pointer: not the current VMCS",
-               [](const E& e) { return !links(e) || Physical{e[F::vmcs_link_pointer]} != e.vmcs.pointer(); }, 4},
+               [](const E& e) { return !links(e) || Physical{e[F::vmcs_link_pointer]} != e.vmcs.pointer(); },
+               4},
 };
 
-}  // namespace
+} // namespace
 
 bool usual_non_register_state(const EntryContext& e) {
     return e[F::guest_activity_state] == active && (blocking(e) & ~by_nmi) == 0 &&
@@ -201,4 +214,4 @@ std::span<const EntryCheck> guest_register_checks() { return register_rows; }
 std::span<const EntryCheck> guest_rip_checks() { return rip_rows; }
 std::span<const EntryCheck> guest_non_register_checks() { return non_register_rows; }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,5 +1,5 @@
-// Checks on guest segment and descriptor-table registers. SDM 3C 26.3.1.2 "Checks on Guest Segment Registers",
-// 26.3.1.3 "Checks on Guest Descriptor-Table Registers".
+// Checks on guest segment and descriptor-table registers. SDM 3C 26.3.1.2 "Checks on Guest Segment
+// Registers", 26.3.1.3 "Checks on Guest Descriptor-Table Registers".
 #include "vmx/entry_checks.hpp"
 
 #include "arch/registers.hpp"
@@ -66,10 +66,9 @@ constexpr std::array rows{
                [](const E& e) { return !(selector(e, Seg::TR) & 4); }},
     EntryCheck{"guest.ldtr.selector_ti", segments, "LDTR usable: the TI flag is 0",
                [](const E& e) { return !usable(e, Seg::LDTR) || !(selector(e, Seg::LDTR) & 4); }},
-    EntryCheck{"guest.ss.selector_rpl", segments, "neither virtual-8086 nor unrestricted: SS.RPL is CS.RPL",
-               [](const E& e) {
-                   return e.v8086() || e.unrestricted() || rpl(e, Seg::SS) == rpl(e, Seg::CS);
-               }},
+    EntryCheck{
+        "guest.ss.selector_rpl", segments, "neither virtual-8086 nor unrestricted: SS.RPL is CS.RPL",
+        [](const E& e) { return e.v8086() || e.unrestricted() || rpl(e, Seg::SS) == rpl(e, Seg::CS); }},
     EntryCheck{"guest.segments.v8086_base", segments, "virtual-8086: base is selector * 16",
                [](const E& e) {
                    return !e.v8086() || for_all(e, [&](Seg s) { return base(e, s) == selector(e, s) << 4; });
@@ -89,14 +88,17 @@ constexpr std::array rows{
                        if (usable(e, s) && !short_base(e, s)) return false;
                    return true;
                }},
-    EntryCheck{"guest.segments.v8086_limit", segments, "virtual-8086: limits are FFFFH",
-               [](const E& e) { return !e.v8086() || for_all(e, [&](Seg s) { return limit(e, s) == 0xFFFF; }); }},
-    EntryCheck{"guest.segments.v8086_access", segments, "virtual-8086: access rights are F3H",
-               [](const E& e) { return !e.v8086() || for_all(e, [&](Seg s) { return access(e, s) == 0xF3; }); }},
+    EntryCheck{
+        "guest.segments.v8086_limit", segments, "virtual-8086: limits are FFFFH",
+        [](const E& e) { return !e.v8086() || for_all(e, [&](Seg s) { return limit(e, s) == 0xFFFF; }); }},
+    EntryCheck{
+        "guest.segments.v8086_access", segments, "virtual-8086: access rights are F3H",
+        [](const E& e) { return !e.v8086() || for_all(e, [&](Seg s) { return access(e, s) == 0xF3; }); }},
     EntryCheck{"guest.cs.type", segments, "CS: type 9, 11, 13 or 15, or 3 with unrestricted guest",
                [](const E& e) {
                    const u64 t = type(e, Seg::CS);
-                   return e.v8086() || t == 9 || t == 11 || t == 13 || t == 15 || (t == 3 && e.unrestricted());
+                   return e.v8086() || t == 9 || t == 11 || t == 13 || t == 15 ||
+                          (t == 3 && e.unrestricted());
                }},
     EntryCheck{"guest.ss.type", segments, "SS usable: type 3 or 7",
                [](const E& e) {
@@ -124,23 +126,24 @@ constexpr std::array rows{
                    const u64 t = type(e, Seg::CS);
                    return e.v8086() || (t != 13 && t != 15) || dpl(e, Seg::CS) <= dpl(e, Seg::SS);
                }},
-    EntryCheck{"guest.ss.dpl_rpl", segments, "neither virtual-8086 nor unrestricted: SS.DPL is SS.RPL",
-               [](const E& e) {
-                   return e.v8086() || e.unrestricted() || dpl(e, Seg::SS) == rpl(e, Seg::SS);
-               }},
+    EntryCheck{
+        "guest.ss.dpl_rpl", segments, "neither virtual-8086 nor unrestricted: SS.DPL is SS.RPL",
+        [](const E& e) { return e.v8086() || e.unrestricted() || dpl(e, Seg::SS) == rpl(e, Seg::SS); }},
     EntryCheck{"guest.ss.dpl_real_mode", segments, "CS of type 3, or CR0.PE = 0: SS.DPL is 0",
                [](const E& e) {
                    return e.v8086() || (type(e, Seg::CS) != 3 && (e.cr0 & CR0::PE)) || dpl(e, Seg::SS) == 0;
                }},
-    EntryCheck{"guest.data.dpl", segments, "not unrestricted; DS, ES, FS, GS usable, type 0 to 11: DPL at least RPL",
-               [](const E& e) {
-                   return e.unrestricted() ||
-                          for_usable_data(e, [&](Seg s) { return type(e, s) > 11 || dpl(e, s) >= rpl(e, s); });
-               }},
+    EntryCheck{
+        "guest.data.dpl", segments, "not unrestricted; DS, ES, FS, GS usable, type 0 to 11: DPL at least RPL",
+        [](const E& e) {
+            return e.unrestricted() ||
+                   for_usable_data(e, [&](Seg s) { return type(e, s) > 11 || dpl(e, s) >= rpl(e, s); });
+        }},
     EntryCheck{"guest.segments.p", segments, "CS and usable segments: P is 1",
                [](const E& e) { return for_usable(e, [&](Seg s) { return (access(e, s) & AR::P) != 0; }); }},
-    EntryCheck{"guest.segments.access_11_8", segments, "CS and usable segments: access rights 11:8 are 0",
-               [](const E& e) { return for_usable(e, [&](Seg s) { return extract(access(e, s), 11, 8) == 0; }); }},
+    EntryCheck{
+        "guest.segments.access_11_8", segments, "CS and usable segments: access rights 11:8 are 0",
+        [](const E& e) { return for_usable(e, [&](Seg s) { return extract(access(e, s), 11, 8) == 0; }); }},
     EntryCheck{"guest.cs.l_and_d", segments, "IA-32e mode guest: CS.L and CS.D are not both 1",
                [](const E& e) {
                    return e.v8086() || !e.ia_32e_guest() || !(access(e, Seg::CS) & AR::L) ||
@@ -148,8 +151,9 @@ constexpr std::array rows{
                }},
     EntryCheck{"guest.segments.granularity", segments, "CS and usable segments: G agrees with the limit",
                [](const E& e) { return for_usable(e, [&](Seg s) { return granularity(e, s); }); }},
-    EntryCheck{"guest.segments.access_31_17", segments, "CS and usable segments: access rights 31:17 are 0",
-               [](const E& e) { return for_usable(e, [&](Seg s) { return extract(access(e, s), 31, 17) == 0; }); }},
+    EntryCheck{
+        "guest.segments.access_31_17", segments, "CS and usable segments: access rights 31:17 are 0",
+        [](const E& e) { return for_usable(e, [&](Seg s) { return extract(access(e, s), 31, 17) == 0; }); }},
     EntryCheck{"guest.tr.type", segments, "TR: type 11, or 3 outside IA-32e mode",
                [](const E& e) {
                    const u64 t = type(e, Seg::TR);
@@ -157,8 +161,8 @@ constexpr std::array rows{
                }},
     EntryCheck{"guest.tr.access", segments, "TR: usable, S is 0, P is 1, reserved bits are 0",
                [](const E& e) {
-                   return usable(e, Seg::TR) && !(access(e, Seg::TR) & AR::S) && (access(e, Seg::TR) & AR::P) &&
-                          reserved_clear(e, Seg::TR);
+                   return usable(e, Seg::TR) && !(access(e, Seg::TR) & AR::S) &&
+                          (access(e, Seg::TR) & AR::P) && reserved_clear(e, Seg::TR);
                }},
     EntryCheck{"guest.tr.granularity", segments, "TR: G agrees with the limit",
                [](const E& e) { return granularity(e, Seg::TR); }},
@@ -171,14 +175,16 @@ constexpr std::array rows{
     EntryCheck{"guest.ldtr.granularity", segments, "LDTR usable: G agrees with the limit",
                [](const E& e) { return !usable(e, Seg::LDTR) || granularity(e, Seg::LDTR); }},
 
-    EntryCheck{"guest.tables.base_canonical", tables, "GDTR and IDTR bases are canonical",
-               [](const E& e) { return e.canonical(e[F::guest_gdtr_base]) && e.canonical(e[F::guest_idtr_base]); }},
-    EntryCheck{"guest.tables.limit_31_16", tables, "GDTR and IDTR limits: bits 31:16 are 0",
-               [](const E& e) { return e[F::guest_gdtr_limit] <= 0xFFFF && e[F::guest_idtr_limit] <= 0xFFFF; }},
+    EntryCheck{
+        "guest.tables.base_canonical", tables, "GDTR and IDTR bases are canonical",
+        [](const E& e) { return e.canonical(e[F::guest_gdtr_base]) && e.canonical(e[F::guest_idtr_base]); }},
+    EntryCheck{
+        "guest.tables.limit_31_16", tables, "GDTR and IDTR limits: bits 31:16 are 0",
+        [](const E& e) { return e[F::guest_gdtr_limit] <= 0xFFFF && e[F::guest_idtr_limit] <= 0xFFFF; }},
 };
 
-}  // namespace
+} // namespace
 
 std::span<const EntryCheck> guest_segment_checks() { return rows; }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,6 +1,7 @@
-// Checks on the host-state area and on the address-space size. SDM 3C 26.2.2 "Checks on Host Control Registers and
-// MSRs", 26.2.3 "Checks on Host Segment and Descriptor-Table Registers", 26.2.4 "Checks Related to Address-Space
-// Size". The manual gives the last no error number of their own; like the others they are host-state errors here.
+// Checks on the host-state area and on the address-space size. SDM 3C 26.2.2 "Checks on Host Control
+// Registers and MSRs", 26.2.3 "Checks on Host Segment and Descriptor-Table Registers", 26.2.4 "Checks Related
+// to Address-Space Size". The manual gives the last no error number of their own; like the others they are
+// host-state errors here.
 #include "vmx/entry_checks.hpp"
 
 #include "arch/registers.hpp"
@@ -14,13 +15,15 @@ namespace {
 using E = EntryContext;
 using F = VmcsField;
 
-constexpr std::string_view registers = "SDM 3C 26.2.2", segments = "SDM 3C 26.2.3", address_space = "SDM 3C 26.2.4";
+constexpr std::string_view registers = "SDM 3C 26.2.2", segments = "SDM 3C 26.2.3",
+                           address_space = "SDM 3C 26.2.4";
 
 bool host64(const E& e) { return e.vm_exit & vm_exit::host_address_space_size; }
 bool obeys(u64 value, u64 fixed0, u64 fixed1) { return (value & fixed0) == fixed0 && (value & ~fixed1) == 0; }
 
 constexpr std::array checks{
-    EntryCheck{"host.cr0.fixed_bits", registers, "CR0 as IA32_VMX_CR0_FIXED0 and FIXED1 say (CD and NW are free)",
+    EntryCheck{"host.cr0.fixed_bits", registers,
+               "CR0 as IA32_VMX_CR0_FIXED0 and FIXED1 say (CD and NW are free)",
                [](const E& e) { return obeys(e[F::host_cr0], e.caps.cr0_fixed0(), e.caps.cr0_fixed1()); }},
     EntryCheck{"host.cr4.fixed_bits", registers, "CR4 as IA32_VMX_CR4_FIXED0 and FIXED1 say",
                [](const E& e) { return obeys(e[F::host_cr4], e.caps.cr4_fixed0(), e.caps.cr4_fixed1()); }},
@@ -30,8 +33,9 @@ constexpr std::array checks{
                [](const E& e) { return e.canonical(e[F::host_ia32_sysenter_esp]); }},
     EntryCheck{"host.sysenter_eip.canonical", registers, "IA32_SYSENTER_EIP is canonical",
                [](const E& e) { return e.canonical(e[F::host_ia32_sysenter_eip]); }},
-    EntryCheck{"host.pat", registers, "load IA32_PAT: each byte is 0, 1, 4, 5, 6 or 7",
-               [](const E& e) { return !(e.vm_exit & vm_exit::load_ia32_pat) || valid_pat(e[F::host_ia32_pat]); }},
+    EntryCheck{
+        "host.pat", registers, "load IA32_PAT: each byte is 0, 1, 4, 5, 6 or 7",
+        [](const E& e) { return !(e.vm_exit & vm_exit::load_ia32_pat) || valid_pat(e[F::host_ia32_pat]); }},
     EntryCheck{"host.efer.reserved_bits", registers, "load IA32_EFER: reserved bits are 0",
                [](const E& e) {
                    return !(e.vm_exit & vm_exit::load_ia32_efer) ||
@@ -54,7 +58,8 @@ constexpr std::array checks{
                [](const E& e) { return e[F::host_cs_selector] != 0; }},
     EntryCheck{"host.tr.not_null", segments, "the TR selector is not 0000H",
                [](const E& e) { return e[F::host_tr_selector] != 0; }},
-    EntryCheck{"host.ss.not_null", segments, "the SS selector is not 0000H unless host address-space size is 1",
+    EntryCheck{"host.ss.not_null", segments,
+               "the SS selector is not 0000H unless host address-space size is 1",
                [](const E& e) { return host64(e) || e[F::host_ss_selector] != 0; }},
     EntryCheck{"host.bases.canonical", segments, "the bases of FS, GS, GDTR, IDTR and TR are canonical",
                [](const E& e) {
@@ -80,8 +85,8 @@ constexpr std::array checks{
                [](const E& e) { return !host64(e) || e.canonical(e[F::host_rip]); }},
 };
 
-}  // namespace
+} // namespace
 
 std::span<const EntryCheck> host_checks() { return checks; }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,5 +1,5 @@
-// Event injection at VM entry. SDM 3C 26.5 "Event Injection". What becomes of an event whose delivery exits again is
-// in the IDT-vectoring information (vmx/exit.cpp).
+// Event injection at VM entry. SDM 3C 26.5 "Event Injection". What becomes of an event whose delivery exits
+// again is in the IDT-vectoring information (vmx/exit.cpp).
 #include "vmx/vmx.hpp"
 
 namespace exeunt {
@@ -13,7 +13,8 @@ Result<void> Vmx::inject() {
     event.vector = static_cast<u8>(information);
     event.type = static_cast<Event::Type>(extract(information, 10, 8));
     event.injected = true;
-    if (event.type == Event::Type::other) return stopped(Stop::Kind::world_switch);  // pending MTF (arm_timers)
+    if (event.type == Event::Type::other)
+        return stopped(Stop::Kind::world_switch); // pending MTF (arm_timers)
     event.has_error = information & bit(11);
     if (event.has_error) event.error = static_cast<u32>(field(F::vm_entry_exception_error_code));
     const bool software = event.type == Event::Type::software_interrupt ||
@@ -39,4 +40,4 @@ Result<void> Vmx::inject() {
     return stopped(Stop::Kind::world_switch);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -11,10 +11,12 @@ using F = VmcsField;
 /// The format of interruption information and IDT-vectoring information. SDM 3C Tables 24-15 and 24-16.
 u32 Vmx::information_of(const Event& event, bool protected_mode) {
     const bool has_error = event.has_error && protected_mode;
-    return event.vector | u32{static_cast<u8>(event.type)} << 8 | (has_error ? u32{1} << 11 : 0) | u32{1} << 31;
+    return event.vector | u32{static_cast<u8>(event.type)} << 8 | (has_error ? u32{1} << 11 : 0) |
+           u32{1} << 31;
 }
 
-/// 27.2 "Recording VM-Exit Information and Updating VM-entry Control Fields". What a cause leaves undefined is 0.
+/// 27.2 "Recording VM-Exit Information and Updating VM-entry Control Fields". What a cause leaves undefined
+/// is 0.
 void Vmx::record(const VmExit& e) {
     Vmcs& v = *current_;
     u32 vectoring = 0, vectoring_error = 0;
@@ -81,14 +83,15 @@ Stop Vmx::exit(const VmExit& e) {
 
     const u64 stores = field(F::vm_exit_msr_store_count);
     const bool stored = stores == 0 || store_msrs(field(F::vm_exit_msr_store_address), stores);
-    // 27.5.5: only a direct NMI exit changes whether NMIs are blocked; under virtual NMIs the guest's were not.
+    // 27.5.5: only a direct NMI exit changes whether NMIs are blocked; under virtual NMIs the guest's were
+    // not.
     const bool nmis_blocked = e.by_nmi || (!(pin_based() & pin_based::virtual_nmis) && cpu_.nmi_blocked);
     if (!stored) return abort(VmxAbort::saving_guest_msrs);
     const bool from_ia_32e = cpu_.long_mode_active();
     if (from_ia_32e && !(current_->derived.vm_exit & vm_exit::host_address_space_size))
         return abort(VmxAbort::ia_32e_mode_to_32_bit_host);
     load_host_state(nmis_blocked);
-    if (!operating_) return stopped(Stop::Kind::world_switch);  // VMX abort
+    if (!operating_) return stopped(Stop::Kind::world_switch); // VMX abort
 
     const u64 loads = field(F::vm_exit_msr_load_count);
     std::string_view check;
@@ -110,4 +113,4 @@ Stop Vmx::abort(VmxAbort cause) {
     return stopped(Stop::Kind::world_switch);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

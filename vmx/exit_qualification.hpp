@@ -10,7 +10,7 @@ namespace exeunt {
 
 /// Table 27-1 "Exit Qualification for Debug Exceptions".
 struct DebugQualification {
-    u64 dr6_bits = 0;  ///< B3 to B0, BD, BS
+    u64 dr6_bits = 0; ///< B3 to B0, BD, BS
 
     constexpr u64 encode() const {
         return dr6_bits & (DR6::B0 | DR6::B1 | DR6::B2 | DR6::B3 | DR6::BD | DR6::BS);
@@ -29,9 +29,9 @@ struct TaskSwitchQualification {
 struct CrQualification {
     unsigned cr = 0;
     CrAccess access = CrAccess::mov_to;
-    bool memory = false;     ///< LMSW
-    unsigned gpr = 0;        ///< MOV
-    u16 source = 0;          ///< LMSW
+    bool memory = false; ///< LMSW
+    unsigned gpr = 0;    ///< MOV
+    u16 source = 0;      ///< LMSW
 
     constexpr u64 encode() const {
         return cr | u64{static_cast<u8>(access)} << 4 | u64{memory} << 6 | u64{gpr} << 8 | u64{source} << 16;
@@ -54,16 +54,17 @@ struct IoQualification {
     u16 port = 0;
 
     constexpr u64 encode() const {
-        return (bytes - 1) | u64{in} << 3 | u64{string} << 4 | u64{rep} << 5 | u64{immediate} << 6 | u64{port} << 16;
+        return (bytes - 1) | u64{in} << 3 | u64{string} << 4 | u64{rep} << 5 | u64{immediate} << 6 |
+               u64{port} << 16;
     }
 };
 
 /// 26.7 "VM-Entry Failures During or After Loading Guest State".
 namespace EntryFailureQualification {
 inline constexpr u64 other = 0, pdptes = 2, nmi_and_sti = 3, link_pointer = 4;
-}  // namespace EntryFailureQualification
+} // namespace EntryFailureQualification
 
 /// Bit 12 of several qualifications and of the interruption information.
 inline constexpr u32 nmi_unblocking_due_to_iret = u32{1} << 12;
 
-}  // namespace exeunt
+} // namespace exeunt

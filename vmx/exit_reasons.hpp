@@ -20,9 +20,9 @@ inline constexpr u32 exit_reason_entry_failure = u32{1} << 31;
 constexpr std::string_view exit_reason_name(u16 number) {
     switch (number) {
 #define EXIT_REASON(number, name, manual, qualification, information, length) \
-    case number: return manual;
-#include "vmx/exit_reasons.inc"
-        default: return "unknown";
+    case number: return manual;                                               \
+        #include "vmx/exit_reasons.inc"
+    default: return "unknown";
     }
 }
 
@@ -35,16 +35,20 @@ enum class InstructionError : u8 {
 constexpr std::string_view instruction_error_name(u32 number) {
     switch (number) {
 #define INSTRUCTION_ERROR(number, name, manual) \
-    case number: return manual;
-#include "vmx/instruction_errors.inc"
-        default: return "unknown";
+    case number: return manual;                 \
+        #include "vmx/instruction_errors.inc"
+    default: return "unknown";
     }
 }
 
 /// SDM 3C 27.7 "VMX Aborts".
 enum class VmxAbort : u32 {
-    saving_guest_msrs = 1, host_pdptes = 2, corrupted_vmcs = 3, loading_host_msrs = 4, machine_check = 5,
+    saving_guest_msrs = 1,
+    host_pdptes = 2,
+    corrupted_vmcs = 3,
+    loading_host_msrs = 4,
+    machine_check = 5,
     ia_32e_mode_to_32_bit_host = 6,
 };
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,7 +1,8 @@
 // Guest state between processor and VMCS. SDM 3C 26.3.2 "Loading Guest State", 27.3 "Saving Guest State".
 //
-// Saving notes what changed: entry checks whose inputs did not change need not be run again. What can not become
-// invalid by a guest's own doing (CR3 within its width, CR0 apart from the bits that rules name) does not count.
+// Saving notes what changed: entry checks whose inputs did not change need not be run again. What can not
+// become invalid by a guest's own doing (CR3 within its width, CR0 apart from the bits that rules name) does
+// not count.
 #include "vmx/vmx.hpp"
 
 namespace exeunt {
@@ -11,8 +12,8 @@ using F = VmcsField;
 namespace {
 
 /// CR0 bits that a VM entry leaves as they are: ET, 15:6, 17, 28:19, NW, CD. SDM 3C 26.3.2.1.
-constexpr u64 cr0_kept = CR0::ET | (extract(~u64{0}, 15, 6) << 6) | bit(17) | (extract(~u64{0}, 28, 19) << 19) |
-                         CR0::NW | CR0::CD;
+constexpr u64 cr0_kept =
+    CR0::ET | (extract(~u64{0}, 15, 6) << 6) | bit(17) | (extract(~u64{0}, 28, 19) << 19) | CR0::NW | CR0::CD;
 constexpr u64 activity_hlt = 1;
 constexpr u64 by_sti = bit(0), by_mov_ss = bit(1), by_nmi = bit(3);
 constexpr u64 enabled_breakpoint = bit(12);
@@ -23,9 +24,9 @@ bool uses_pae_paging(const ControlRegisters& c) {
     return (c.cr0 & CR0::PG) && (c.cr4 & CR4::PAE) && !(c.efer & EFER::LMA);
 }
 
-}  // namespace
+} // namespace
 
-// ---- Loading ------------------------------------------------------------------------------------------------------
+// ---- Loading ------------------------------------------------------------------------------------
 
 void Vmx::load_guest_segments() {
     const Vmcs& v = *current_;
@@ -90,13 +91,14 @@ void Vmx::load_guest_non_register_state() {
     if (!vectoring && (blocking & by_sti)) cpu_.set_shadow(Shadow::sti);
     if (!vectoring && (blocking & by_mov_ss)) cpu_.set_shadow(Shadow::mov_ss);
 
-    // 26.6.3 "Delivery of Pending Debug Exceptions after VM Entry": injection drops them, except INT n and INT3 or
-    // INTO while MOV SS blocks.
+    // 26.6.3 "Delivery of Pending Debug Exceptions after VM Entry": injection drops them, except INT n and
+    // INT3 or INTO while MOV SS blocks.
     const u64 pending = v[F::guest_pending_debug_exceptions];
     const bool software = type == 4 || type == 6;
     const bool dropped = (vectoring && (!software || !(blocking & by_mov_ss))) ||
                          (!vectoring && v[F::guest_activity_state] > activity_hlt);
-    cpu_.pending_debug = !dropped && (pending & (enabled_breakpoint | DR6::BS)) ? pending & (DR6::BS | 0xF) : 0;
+    cpu_.pending_debug =
+        !dropped && (pending & (enabled_breakpoint | DR6::BS)) ? pending & (DR6::BS | 0xF) : 0;
 }
 
 /// 26.3.1.6 "Checks on Guest Page-Directory-Pointer-Table Entries" and the loading of them (26.3.2.4).
@@ -116,7 +118,7 @@ bool Vmx::load_guest_pdptes() {
     return true;
 }
 
-// ---- Saving ---------------------------------------------------------------------------------------------------------
+// ---- Saving -------------------------------------------------------------------------------------
 
 /// 27.3.2 "Saving Segment Registers and Descriptor-Table Registers".
 void Vmx::save_guest_segments() {
@@ -125,7 +127,7 @@ void Vmx::save_guest_segments() {
     for (unsigned i = 0; i < 8; ++i) {
         const Segment& s = cpu_.segment[i];
         u32 access = s.access & access_mask;
-        if (i == static_cast<unsigned>(Seg::SS))  // CPL is SS.DPL, also where SS is unusable
+        if (i == static_cast<unsigned>(Seg::SS)) // CPL is SS.DPL, also where SS is unusable
             access = (access & ~AR::DPL) | u32{cpu_.cpl} << 5;
         v.save_at(F::guest_es_selector, i, s.selector, changed);
         v.save_at(F::guest_es_access_rights, i, access, changed);
@@ -182,7 +184,8 @@ void Vmx::save_guest_non_register_state(const VmExit& e) {
     const bool delivering = e.reports_delivery && cpu_.delivering;
     // Delivery of an event made the processor active and ended blocking by STI and MOV SS.
     const Shadow shadow = delivering ? Shadow::none : cpu_.shadow;
-    const Activity activity = delivering || cpu_.activity == Activity::mwait ? Activity::active : cpu_.activity;
+    const Activity activity =
+        delivering || cpu_.activity == Activity::mwait ? Activity::active : cpu_.activity;
     const u64 blocking = (shadow == Shadow::sti ? by_sti : 0) | (shadow == Shadow::mov_ss ? by_mov_ss : 0) |
                          ((virtual_nmis ? virtual_nmi_blocking_ : cpu_.nmi_blocked) ? by_nmi : 0);
     v.put(F::guest_interruptibility_state, blocking);
@@ -191,9 +194,10 @@ void Vmx::save_guest_non_register_state(const VmExit& e) {
     u64 pending = 0;
     if (e.keeps_pending_debug || shadow == Shadow::mov_ss) {
         pending = cpu_.pending_debug & (DR6::BS | 0xF);
-        if (pending & 0xF) pending |= enabled_breakpoint;  // only those that are enabled become pending
+        if (pending & 0xF) pending |= enabled_breakpoint; // only those that are enabled become pending
     }
-    // Single-stepping under blocking, or in HLT, is pending whatever the exit: VM entry insists on it (26.3.1.5).
+    // Single-stepping under blocking, or in HLT, is pending whatever the exit: VM entry insists on it
+    // (26.3.1.5).
     const bool single_steps = cpu_.flag(RFLAGS::TF) && !(cpu_.debugctl & bit(1));
     if (shadow != Shadow::none || activity == Activity::hlt)
         pending = single_steps ? pending | DR6::BS : pending & ~DR6::BS;
@@ -203,4 +207,4 @@ void Vmx::save_guest_non_register_state(const VmExit& e) {
         v.put(F::vmx_preemption_timer_value, preemption_timer_now());
 }
 
-}  // namespace exeunt
+} // namespace exeunt

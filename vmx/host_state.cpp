@@ -1,5 +1,5 @@
-// The host's state after a VM exit or a failed VM entry. SDM 3C 27.5 "Loading Host State"; translations of both
-// worlds: 28.3.3 "Invalidating Cached Translation Information".
+// The host's state after a VM exit or a failed VM entry. SDM 3C 27.5 "Loading Host State"; translations of
+// both worlds: 28.3.3 "Invalidating Cached Translation Information".
 #include "vmx/vmx.hpp"
 
 namespace exeunt {
@@ -12,7 +12,7 @@ namespace {
 constexpr u64 cr0_kept = CR0::ET | CR0::CD | CR0::NW | (extract(~u64{0}, 15, 6) << 6) | bit(17) |
                          (extract(~u64{0}, 28, 19) << 19) | ~low_mask(32);
 
-}  // namespace
+} // namespace
 
 /// 27.5.2 "Loading Host Segment and Descriptor-Table Registers".
 void Vmx::load_host_segments(bool host64) {
@@ -82,10 +82,11 @@ void Vmx::load_host_state(bool nmis_blocked) {
     if (pae && !cpu_.load_pdptes(c.cr3).ok()) abort(VmxAbort::host_pdptes);
 }
 
-// ---- Cached translations --------------------------------------------------------------------------------------------
+// ---- Cached translations ------------------------------------------------------------------------
 
-/// Cached translations hold what they allow, so those of a world are good only under the rights with which they were
-/// made. While a world runs the core sees to that; in between, a VM entry or exit may come back with others.
+/// Cached translations hold what they allow, so those of a world are good only under the rights with which
+/// they were made. While a world runs the core sees to that; in between, a VM entry or exit may come back
+/// with others.
 Vmx::TranslationRights Vmx::translation_rights() const {
     const ControlRegisters& c = cpu_.control;
     constexpr u64 cr0 = CR0::PG | CR0::WP;
@@ -112,7 +113,8 @@ void Vmx::check_translation_rights(u32 number) {
     }
 }
 
-/// Without VPIDs host and guest both are VPID 0000H, whose translations every VM entry and exit drops (28.3.3.1).
+/// Without VPIDs host and guest both are VPID 0000H, whose translations every VM entry and exit drops
+/// (28.3.3.1).
 void Vmx::select_guest_translations() {
     const u64 controls = secondary();
     const bool ept = controls & secondary::enable_ept, vpid = controls & secondary::enable_vpid;
@@ -122,7 +124,8 @@ void Vmx::select_guest_translations() {
     }
     cpu_.mmu.set_second_level(ept ? &ept_ : nullptr);
     const u32 number = 1 + (vpid ? static_cast<u32>(field(F::virtual_processor_identifier)) : 0);
-    cpu_.guest_tlb_key = TlbKey{.second_level_root = ept ? EPTP::tag(field(F::ept_pointer)) : 0, .world = number};
+    cpu_.guest_tlb_key =
+        TlbKey{.second_level_root = ept ? EPTP::tag(field(F::ept_pointer)) : 0, .world = number};
     if (!vpid) {
         cpu_.mmu.flush_world(0);
         cpu_.mmu.flush_world(number);
@@ -142,4 +145,4 @@ void Vmx::select_host_translations() {
     cpu_.context_changed(false);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

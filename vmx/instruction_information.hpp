@@ -1,5 +1,5 @@
-// Layouts of the VM-exit instruction information. SDM 3C Tables 27-8 to 27-14. Bits that the manual calls undefined
-// are 0.
+// Layouts of the VM-exit instruction information. SDM 3C Tables 27-8 to 27-14. Bits that the manual calls
+// undefined are 0.
 #pragma once
 
 #include "base/bits.hpp"
@@ -21,7 +21,8 @@ constexpr unsigned memory_operand(const Insn& insn) {
 /// Scale, address size, segment, index and base: what all layouts with a memory operand share.
 constexpr u32 memory(const Insn& insn) {
     const MemoryOperand& m = insn.memory;
-    const bool no_index = m.index >= MemoryOperand::no_register, no_base = m.base >= MemoryOperand::no_register;
+    const bool no_index = m.index >= MemoryOperand::no_register,
+               no_base = m.base >= MemoryOperand::no_register;
     return (no_index ? 0 : u32{m.scale}) | size_code(insn.address_size) << 7 |
            static_cast<u32>(m.segment) << 15 | (no_index ? u32{1} << 22 : u32{m.index} << 18) |
            (no_base ? u32{1} << 27 : u32{m.base} << 23);
@@ -54,8 +55,13 @@ constexpr u32 rdrand(const Insn& insn) {
     return u32{insn.operand[0].number} << 3 | size_code(insn.operand_size) << 11;
 }
 
-/// Table 27-14: VMREAD (destination is operand 0) and VMWRITE (source is operand 1); the other is the encoding.
-constexpr u32 vmread(const Insn& insn) { return memory_or_register(insn, 0) | u32{insn.operand[1].number} << 28; }
-constexpr u32 vmwrite(const Insn& insn) { return memory_or_register(insn, 1) | u32{insn.operand[0].number} << 28; }
+/// Table 27-14: VMREAD (destination is operand 0) and VMWRITE (source is operand 1); the other is the
+/// encoding.
+constexpr u32 vmread(const Insn& insn) {
+    return memory_or_register(insn, 0) | u32{insn.operand[1].number} << 28;
+}
+constexpr u32 vmwrite(const Insn& insn) {
+    return memory_or_register(insn, 1) | u32{insn.operand[0].number} << 28;
+}
 
-}  // namespace exeunt::instruction_information
+} // namespace exeunt::instruction_information

@@ -1,8 +1,8 @@
 // The VMX instructions: SDM 3C 30.3 "VMX Instructions", in its order of tests. VMLAUNCH and VMRESUME go on in
 // vmx/entry.cpp.
 //
-// Not modelled: VMCALL that activates dual-monitor treatment (it is VMfail with error 1, as without that feature),
-// CR0 and CR4 checks under A20M (there is no A20M).
+// Not modelled: VMCALL that activates dual-monitor treatment (it is VMfail with error 1, as without that
+// feature), CR0 and CR4 checks under A20M (there is no A20M).
 #include "cpu/instructions.hpp"
 #include "cpu/mnemonic.hpp"
 #include "cpu/msrs.hpp"
@@ -13,7 +13,7 @@ namespace exeunt {
 
 using F = VmcsField;
 
-// ---- How an instruction ends. SDM 3C 30.2 "Conventions" ---------------------------------------------------------------
+// ---- How an instruction ends. SDM 3C 30.2 "Conventions" -----------------------------------------
 
 Result<void> Vmx::succeed() {
     cpu_.flags.set_arithmetic(0);
@@ -42,7 +42,7 @@ bool Vmx::valid_region_address(u64 address) const {
     return (address & 0xFFF) == 0 && (address >> capabilities_.physical_bits()) == 0;
 }
 
-// ---- Entering and leaving VMX operation ---------------------------------------------------------------------------------
+// ---- Entering and leaving VMX operation ---------------------------------------------------------
 
 Result<void> Vmx::vmxon(const Insn& insn) {
     TRY(require_cpl0());
@@ -74,11 +74,11 @@ Result<void> Vmx::vmxoff() {
     vmxon_pointer_ = no_pointer;
     operating_ = false;
     cpu_.monitor_armed = false;
-    cpu_.attention();  // INIT is not blocked any more
+    cpu_.attention(); // INIT is not blocked any more
     return succeed();
 }
 
-// ---- VMCS pointers ----------------------------------------------------------------------------------------------------
+// ---- VMCS pointers ------------------------------------------------------------------------------
 
 Result<void> Vmx::vmclear(const Insn& insn) {
     TRY(require_cpl0());
@@ -110,7 +110,7 @@ Result<void> Vmx::vmptrst(const Insn& insn) {
     return succeed();
 }
 
-// ---- VMREAD and VMWRITE -------------------------------------------------------------------------------------------------
+// ---- VMREAD and VMWRITE -------------------------------------------------------------------------
 
 /// The VMCS that VMREAD and VMWRITE mean: the current one, or in a guest the one that the link pointer names.
 Vmcs* Vmx::accessed_vmcs() {
@@ -150,7 +150,7 @@ Result<void> Vmx::vmwrite(const Insn& insn) {
     return succeed();
 }
 
-// ---- Calls ----------------------------------------------------------------------------------------------------------------
+// ---- Calls --------------------------------------------------------------------------------------
 
 Result<void> Vmx::vmcall() {
     if (cpu_.v8086() || (cpu_.long_mode_active() && !cpu_.code64())) return undefined_opcode();
@@ -158,7 +158,7 @@ Result<void> Vmx::vmcall() {
     return fail(InstructionError::vmcall_in_vmx_root_operation);
 }
 
-// ---- Invalidation ---------------------------------------------------------------------------------------------------------
+// ---- Invalidation -------------------------------------------------------------------------------
 
 namespace {
 
@@ -177,7 +177,7 @@ Result<Descriptor128> load_descriptor(Cpu& cpu, const Insn& insn) {
     return d;
 }
 
-}  // namespace
+} // namespace
 
 Result<void> Vmx::invept(const Insn& insn) {
     TRY(require_cpl0());
@@ -198,9 +198,10 @@ Result<void> Vmx::invept(const Insn& insn) {
 
 Result<void> Vmx::invvpid(const Insn& insn) {
     TRY(require_cpl0());
-    constexpr u64 individual_address = 0, all_contexts = 2, single_context_keep_globals = 3;  // 1: single context
-    constexpr u64 needs[] = {EPT_VPID_CAP::invvpid_address, EPT_VPID_CAP::invvpid_single, EPT_VPID_CAP::invvpid_all,
-                             EPT_VPID_CAP::invvpid_keep_globals};
+    constexpr u64 individual_address = 0, all_contexts = 2,
+                  single_context_keep_globals = 3; // 1: single context
+    constexpr u64 needs[] = {EPT_VPID_CAP::invvpid_address, EPT_VPID_CAP::invvpid_single,
+                             EPT_VPID_CAP::invvpid_all, EPT_VPID_CAP::invvpid_keep_globals};
     const u64 type = cpu_.gpr(insn.operand[0].number, insn.mode == 64 ? 8 : 4);
     if (type > single_context_keep_globals || !capabilities_.ept_vpid(needs[type]))
         return fail(InstructionError::invalid_operand_to_invept_invvpid);
@@ -212,17 +213,17 @@ Result<void> Vmx::invvpid(const Insn& insn) {
     if (invalid) return fail(InstructionError::invalid_operand_to_invept_invvpid);
     const u32 number = 1 + static_cast<u32>(vpid);
     switch (type) {
-        case individual_address: cpu_.mmu.drop_page(Linear{descriptor.high}, number); break;
-        case all_contexts:
-            for (const World& w : worlds_)  // every VPID that ran but 0000H
-                if (w.number > 1) cpu_.mmu.flush_world(w.number);
-            break;
-        default: cpu_.mmu.flush_world(number); break;
+    case individual_address: cpu_.mmu.drop_page(Linear{descriptor.high}, number); break;
+    case all_contexts:
+        for (const World& w : worlds_) // every VPID that ran but 0000H
+            if (w.number > 1) cpu_.mmu.flush_world(w.number);
+        break;
+    default: cpu_.mmu.flush_world(number); break;
     }
     return succeed();
 }
 
-// ---- Rows -----------------------------------------------------------------------------------------------------------------
+// ---- Rows ---------------------------------------------------------------------------------------
 
 namespace {
 
@@ -279,7 +280,7 @@ constexpr u16 mnemonics[] = {
 #include "vmx/instructions.inc"
 };
 
-}  // namespace
+} // namespace
 
 const InsnRow* Vmx::row(u16 mnemonic) const {
     for (std::size_t i = 0; i < std::size(rows); ++i)
@@ -287,4 +288,4 @@ const InsnRow* Vmx::row(u16 mnemonic) const {
     return nullptr;
 }
 
-}  // namespace exeunt
+} // namespace exeunt

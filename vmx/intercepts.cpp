@@ -1,5 +1,6 @@
 // Instructions of a guest: which the core asks about, and the VM exits they cause.
-// SDM 3C 25.1 "Instructions That Cause VM Exits", 25.3 "Changes to Instruction Behavior in VMX Non-Root Operation".
+// SDM 3C 25.1 "Instructions That Cause VM Exits", 25.3 "Changes to Instruction Behavior in VMX Non-Root
+// Operation".
 #include "vmx/exit_qualification.hpp"
 #include "vmx/instruction_information.hpp"
 #include "vmx/vmx.hpp"
@@ -30,7 +31,7 @@ constexpr bool every_intercept_has_its_row() {
 }
 static_assert(every_intercept_has_its_row(), "vmx/intercepts.inc and arch/intercepts.inc differ");
 
-}  // namespace
+} // namespace
 
 /// Computes out of the current VMCS's controls what does not change until they do.
 void Vmx::derive_controls() {
@@ -78,7 +79,9 @@ Stop Vmx::instruction_exit(const Insn& insn, ExitReason reason, u64 qualificatio
 }
 
 /// XSAVES and XRSTORS: EDX:EAX, IA32_XSS and the XSS-exiting bitmap.
-bool Vmx::xss_exits(u64 requested) const { return requested & cpu_.xss & field(VmcsField::xss_exiting_bitmap); }
+bool Vmx::xss_exits(u64 requested) const {
+    return requested & cpu_.xss & field(VmcsField::xss_exiting_bitmap);
+}
 
 /// 25.1.3: "PAUSE-loop exiting" counts at CPL 0 how long PAUSEs have followed each other.
 bool Vmx::pause_exits() {
@@ -110,58 +113,64 @@ Result<void> Vmx::instruction(Cpu& cpu, const Insn& insn, Intercept what) {
     const ExitReason reason = reasons[static_cast<std::size_t>(what)];
     namespace info = instruction_information;
     switch (what) {
-        case Intercept::invlpg: {
-            const u64 offset = cpu.effective_address(insn);
-            return instruction_exit(insn, reason,
-                                    cpu.linear_unchecked(insn.memory.segment, offset, insn.address_size));
-        }
-        case Intercept::mwait: return instruction_exit(insn, reason, cpu.monitor_armed ? 1 : 0);
-        case Intercept::pause:
-            if (!pause_exits()) return {};
-            break;
-        case Intercept::xsaves:
-        case Intercept::xrstors:
-            if (!xss_exits(cpu.gpr(RDX, 4) << 32 | cpu.gpr(RAX, 4))) return {};
-            return instruction_exit(insn, reason, displacement_of(insn), info::memory(insn));
-        case Intercept::rdrand:
-        case Intercept::rdseed: return instruction_exit(insn, reason, 0, info::rdrand(insn));
-        case Intercept::sgdt:
-        case Intercept::sidt:
-        case Intercept::lgdt:
-        case Intercept::lidt: {
-            const u32 identity = what == Intercept::sgdt ? 0 : what == Intercept::sidt ? 1 : what == Intercept::lgdt ? 2 : 3;
-            return instruction_exit(insn, reason, displacement_of(insn), info::gdtr_idtr(insn, identity));
-        }
-        case Intercept::sldt:
-        case Intercept::str:
-        case Intercept::lldt:
-        case Intercept::ltr: {
-            const u32 identity = what == Intercept::sldt ? 0 : what == Intercept::str ? 1 : what == Intercept::lldt ? 2 : 3;
-            const u64 q = insn.operand[0].kind == OperandKind::memory ? displacement_of(insn) : 0;
-            return instruction_exit(insn, reason, q, info::ldtr_tr(insn, identity));
-        }
-        case Intercept::invept:
-        case Intercept::invvpid:
-        case Intercept::invpcid:
-            return instruction_exit(insn, reason, displacement_of(insn), info::invalidate(insn));
-        case Intercept::vmclear:
-        case Intercept::vmptrld:
-        case Intercept::vmptrst:
-        case Intercept::vmxon:
-            return instruction_exit(insn, reason, displacement_of(insn), info::memory(insn));
-        case Intercept::vmread:
-        case Intercept::vmwrite: {
-            const bool read = what == Intercept::vmread;
-            if (shadowed_access(insn, read ? VmcsField::vmread_bitmap_address : VmcsField::vmwrite_bitmap_address))
-                return {};
-            const bool memory = insn.operand[read ? 0 : 1].kind == OperandKind::memory;
-            return instruction_exit(insn, reason, memory ? displacement_of(insn) : 0,
-                                    read ? info::vmread(insn) : info::vmwrite(insn));
-        }
-        default: break;
+    case Intercept::invlpg: {
+        const u64 offset = cpu.effective_address(insn);
+        return instruction_exit(insn, reason,
+                                cpu.linear_unchecked(insn.memory.segment, offset, insn.address_size));
+    }
+    case Intercept::mwait: return instruction_exit(insn, reason, cpu.monitor_armed ? 1 : 0);
+    case Intercept::pause:
+        if (!pause_exits()) return {};
+        break;
+    case Intercept::xsaves:
+    case Intercept::xrstors:
+        if (!xss_exits(cpu.gpr(RDX, 4) << 32 | cpu.gpr(RAX, 4))) return {};
+        return instruction_exit(insn, reason, displacement_of(insn), info::memory(insn));
+    case Intercept::rdrand:
+    case Intercept::rdseed: return instruction_exit(insn, reason, 0, info::rdrand(insn));
+    case Intercept::sgdt:
+    case Intercept::sidt:
+    case Intercept::lgdt:
+    case Intercept::lidt: {
+        const u32 identity = what == Intercept::sgdt   ? 0
+                             : what == Intercept::sidt ? 1
+                             : what == Intercept::lgdt ? 2
+                                                       : 3;
+        return instruction_exit(insn, reason, displacement_of(insn), info::gdtr_idtr(insn, identity));
+    }
+    case Intercept::sldt:
+    case Intercept::str:
+    case Intercept::lldt:
+    case Intercept::ltr: {
+        const u32 identity = what == Intercept::sldt   ? 0
+                             : what == Intercept::str  ? 1
+                             : what == Intercept::lldt ? 2
+                                                       : 3;
+        const u64 q = insn.operand[0].kind == OperandKind::memory ? displacement_of(insn) : 0;
+        return instruction_exit(insn, reason, q, info::ldtr_tr(insn, identity));
+    }
+    case Intercept::invept:
+    case Intercept::invvpid:
+    case Intercept::invpcid:
+        return instruction_exit(insn, reason, displacement_of(insn), info::invalidate(insn));
+    case Intercept::vmclear:
+    case Intercept::vmptrld:
+    case Intercept::vmptrst:
+    case Intercept::vmxon: return instruction_exit(insn, reason, displacement_of(insn), info::memory(insn));
+    case Intercept::vmread:
+    case Intercept::vmwrite: {
+        const bool read = what == Intercept::vmread;
+        if (shadowed_access(insn,
+                            read ? VmcsField::vmread_bitmap_address : VmcsField::vmwrite_bitmap_address))
+            return {};
+        const bool memory = insn.operand[read ? 0 : 1].kind == OperandKind::memory;
+        return instruction_exit(insn, reason, memory ? displacement_of(insn) : 0,
+                                read ? info::vmread(insn) : info::vmwrite(insn));
+    }
+    default: break;
     }
     if (reason == no_reason) return {};
     return instruction_exit(insn, reason);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -13,7 +13,7 @@ bool is_x2apic(u32 index) { return (index >> 8) == 8; }
 /// "Model-specific" reasons (26.4): a microcode update is not loaded so.
 bool microcode(u32 index) { return index == Msr::IA32_BIOS_UPDT_TRIG || index == Msr::IA32_BIOS_SIGN_ID; }
 
-}  // namespace
+} // namespace
 
 std::string_view Vmx::unloadable(u32 index, u32 reserved) const {
     if (index == Msr::IA32_FS_BASE || index == Msr::IA32_GS_BASE) return "msr_load.fs_gs_base";
@@ -50,4 +50,4 @@ bool Vmx::store_msrs(u64 address, u64 count) {
     return true;
 }
 
-}  // namespace exeunt
+} // namespace exeunt

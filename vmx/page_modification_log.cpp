@@ -16,4 +16,4 @@ void Vmx::Log::add(GuestPhysical page) {
     vmx_.current_->put(VmcsField::pml_index, (index - 1) & 0xFFFF);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,6 +1,6 @@
-// Accesses of a guest to control and debug registers, ports and MSRs; its exceptions, task switches and second-level
-// faults. SDM 3C 25.1.3 "Instructions That Cause VM Exits Conditionally", 25.2 "Other Causes of VM Exits",
-// 25.3 "Changes to Instruction Behavior in VMX Non-Root Operation".
+// Accesses of a guest to control and debug registers, ports and MSRs; its exceptions, task switches and
+// second-level faults. SDM 3C 25.1.3 "Instructions That Cause VM Exits Conditionally", 25.2 "Other Causes of
+// VM Exits", 25.3 "Changes to Instruction Behavior in VMX Non-Root Operation".
 #include "cpu/events.hpp"
 #include "vmx/exit_qualification.hpp"
 #include "vmx/instruction_information.hpp"
@@ -8,7 +8,7 @@
 
 namespace exeunt {
 
-// ---- Control registers ----------------------------------------------------------------------------------------------
+// ---- Control registers --------------------------------------------------------------------------
 
 /// MOV to CR0 and CLTS; CR4 is like CR0's MOV.
 Result<void> Vmx::cr0_write(const Insn& insn, CrAccess access, u64& value) {
@@ -17,7 +17,8 @@ Result<void> Vmx::cr0_write(const Insn& insn, CrAccess access, u64& value) {
     if (access == CrAccess::clts) {
         // CLTS exits if it would clear a bit that the host owns and the guest sees as 1.
         if (mask & shadow & CR0::TS)
-            return instruction_exit(insn, ExitReason::control_register_access, CrQualification{.access = access}.encode());
+            return instruction_exit(insn, ExitReason::control_register_access,
+                                    CrQualification{.access = access}.encode());
     } else if ((value ^ shadow) & mask) {
         const CrQualification q{.cr = 0, .access = access, .gpr = insn.operand[1].number};
         return instruction_exit(insn, ExitReason::control_register_access, q.encode());
@@ -36,8 +37,9 @@ Result<void> Vmx::lmsw(const Insn& insn, u64& value) {
         const bool memory = insn.operand[0].kind == OperandKind::memory;
         const CrQualification q{
             .access = CrAccess::lmsw, .memory = memory, .source = static_cast<u16>(source)};
-        const u64 linear =
-            memory ? cpu_.linear_unchecked(insn.memory.segment, cpu_.effective_address(insn), insn.address_size) : 0;
+        const u64 linear = memory ? cpu_.linear_unchecked(insn.memory.segment, cpu_.effective_address(insn),
+                                                          insn.address_size)
+                                  : 0;
         return exit({.reason = ExitReason::control_register_access,
                      .qualification = q.encode(),
                      .instruction_length = insn.length,
@@ -53,25 +55,25 @@ Result<void> Vmx::lmsw(const Insn& insn, u64& value) {
 Result<void> Vmx::cr_write(Cpu& cpu, const Insn& insn, unsigned cr, CrAccess access, u64& value) {
     const CrQualification q{.cr = cr, .access = CrAccess::mov_to, .gpr = insn.operand[1].number};
     switch (cr) {
-        case 0: return access == CrAccess::lmsw ? lmsw(insn, value) : cr0_write(insn, access, value);
-        case 3: {
-            if (!(primary() & primary::cr3_load_exiting)) return {};
-            for (unsigned i = 0; i < field(VmcsField::cr3_target_count); ++i)
-                if (current_->at(VmcsField::cr3_target_value_0, i) == value) return {};
+    case 0: return access == CrAccess::lmsw ? lmsw(insn, value) : cr0_write(insn, access, value);
+    case 3: {
+        if (!(primary() & primary::cr3_load_exiting)) return {};
+        for (unsigned i = 0; i < field(VmcsField::cr3_target_count); ++i)
+            if (current_->at(VmcsField::cr3_target_value_0, i) == value) return {};
+        return instruction_exit(insn, ExitReason::control_register_access, q.encode());
+    }
+    case 4: {
+        const u64 mask = field(VmcsField::cr4_guest_host_mask);
+        if ((value ^ field(VmcsField::cr4_read_shadow)) & mask)
             return instruction_exit(insn, ExitReason::control_register_access, q.encode());
-        }
-        case 4: {
-            const u64 mask = field(VmcsField::cr4_guest_host_mask);
-            if ((value ^ field(VmcsField::cr4_read_shadow)) & mask)
-                return instruction_exit(insn, ExitReason::control_register_access, q.encode());
-            value = (value & ~mask) | (cpu.control.cr4 & mask);
-            return {};
-        }
-        case 8:
-            if (primary() & primary::cr8_load_exiting)
-                return instruction_exit(insn, ExitReason::control_register_access, q.encode());
-            return {};
-        default: return {};
+        value = (value & ~mask) | (cpu.control.cr4 & mask);
+        return {};
+    }
+    case 8:
+        if (primary() & primary::cr8_load_exiting)
+            return instruction_exit(insn, ExitReason::control_register_access, q.encode());
+        return {};
+    default: return {};
     }
 }
 
@@ -103,7 +105,8 @@ Result<bool> Vmx::cr8_read(Cpu&, const Insn&, u64& value) {
 Result<bool> Vmx::cr8_write(Cpu& cpu, const Insn&, u64 value) {
     if (!(primary() & primary::use_tpr_shadow)) return false;
     // Bits 31:8 and 3:0 of VTPR become 0.
-    cpu.memory.store<u32>(Physical{field(VmcsField::virtual_apic_address) + 0x80}, static_cast<u32>(value) << 4);
+    cpu.memory.store<u32>(Physical{field(VmcsField::virtual_apic_address) + 0x80}, static_cast<u32>(value)
+                                                                                       << 4);
     // TPR virtualization (29.1.2): a trap-like VM exit, taken at the boundary after this instruction.
     if (value < (field(VmcsField::tpr_threshold) & 15)) {
         tpr_trap_ = true;
@@ -112,19 +115,21 @@ Result<bool> Vmx::cr8_write(Cpu& cpu, const Insn&, u64 value) {
     return true;
 }
 
-// ---- Debug registers, ports, MSRs -----------------------------------------------------------------------------------
+// ---- Debug registers, ports, MSRs ---------------------------------------------------------------
 
 Result<void> Vmx::dr_access(Cpu&, const Insn& insn, unsigned dr, bool write, unsigned gpr) {
     if (!(primary() & primary::mov_dr_exiting)) return {};
-    return instruction_exit(insn, ExitReason::mov_dr, DrQualification{.dr = dr, .from = !write, .gpr = gpr}.encode());
+    return instruction_exit(insn, ExitReason::mov_dr,
+                            DrQualification{.dr = dr, .from = !write, .gpr = gpr}.encode());
 }
 
 bool Vmx::io_exits(const IoAccess& access) const {
     if (!(primary() & primary::use_io_bitmaps)) return primary() & primary::unconditional_io_exiting;
     for (unsigned i = 0; i < access.bytes; ++i) {
         const u32 port = u32{access.port} + i;
-        if (port > 0xFFFF) return true;  // the access wraps around the I/O space
-        const u64 map = field(port < 0x8000 ? VmcsField::address_of_io_bitmap_a : VmcsField::address_of_io_bitmap_b);
+        if (port > 0xFFFF) return true; // the access wraps around the I/O space
+        const u64 map =
+            field(port < 0x8000 ? VmcsField::address_of_io_bitmap_a : VmcsField::address_of_io_bitmap_b);
         if (test_bit(cpu_.memory.load<u8>(Physical{map + (port & 0x7FFF) / 8}), port % 8)) return true;
     }
     return false;
@@ -132,14 +137,19 @@ bool Vmx::io_exits(const IoAccess& access) const {
 
 Result<void> Vmx::io(Cpu& cpu, const Insn& insn, const IoAccess& access) {
     if (!io_exits(access)) return {};
-    const IoQualification q{.bytes = access.bytes, .in = access.in, .string = access.string, .rep = access.rep,
-                            .immediate = access.immediate_port, .port = access.port};
+    const IoQualification q{.bytes = access.bytes,
+                            .in = access.in,
+                            .string = access.string,
+                            .rep = access.rep,
+                            .immediate = access.immediate_port,
+                            .port = access.port};
     VmExit exit_{.reason = ExitReason::io_instruction,
                  .qualification = q.encode(),
                  .instruction_length = insn.length,
                  .resume_flag = VmExit::Resume::clear};
     if (access.string) {
-        exit_.instruction_information = instruction_information::ins_outs(access.address_size, access.segment);
+        exit_.instruction_information =
+            instruction_information::ins_outs(access.address_size, access.segment);
         if (!cpu.seg(access.segment).unusable() || cpu.code64()) exit_.guest_linear = access.linear;
     }
     return exit(exit_);
@@ -152,7 +162,8 @@ bool Vmx::msr_exits(u32 index, bool write) const {
     const u32 range = index & ~u32{0x1FFF};
     if (range != 0 && range != 0xC000'0000) return true;
     const u64 offset = (range ? 0x400 : 0) + (write ? 0x800 : 0) + in_range / 8;
-    return test_bit(cpu_.memory.load<u8>(Physical{field(VmcsField::address_of_msr_bitmaps) + offset}), in_range % 8);
+    return test_bit(cpu_.memory.load<u8>(Physical{field(VmcsField::address_of_msr_bitmaps) + offset}),
+                    in_range % 8);
 }
 
 Result<void> Vmx::rdmsr(Cpu&, const Insn& insn, u32 index) {
@@ -165,7 +176,7 @@ Result<void> Vmx::wrmsr(Cpu&, const Insn& insn, u32 index, u64) {
     return instruction_exit(insn, ExitReason::wrmsr);
 }
 
-// ---- Events -------------------------------------------------------------------------------------------------------
+// ---- Events -------------------------------------------------------------------------------------
 
 /// 25.2: the page-fault error-code mask and match decide what bit 14 of the exception bitmap means.
 bool Vmx::page_fault_exits(u32 error) const {
@@ -177,7 +188,8 @@ bool Vmx::page_fault_exits(u32 error) const {
 /// Bit 12: the exit came from a fault of an IRET that removed NMI blocking.
 u32 Vmx::nmi_unblocking() const {
     const bool defined = !(pin_based() & pin_based::nmi_exiting) || (pin_based() & pin_based::virtual_nmis);
-    return defined && !cpu_.delivering && unblocking_iret_tick_ == cpu_.now() ? nmi_unblocking_due_to_iret : 0;
+    return defined && !cpu_.delivering && unblocking_iret_tick_ == cpu_.now() ? nmi_unblocking_due_to_iret
+                                                                              : 0;
 }
 
 /// 27.3.3: RF is saved as in the image of RFLAGS that delivery of the event saves.
@@ -188,10 +200,10 @@ VmExit::Resume Vmx::resume_flag_of(const Event& event) const {
 Result<void> Vmx::event(Cpu& cpu, const Event& event) {
     if (event.injected) return {};
     switch (event.type) {
-        case Event::Type::hardware_exception:
-        case Event::Type::privileged_software_exception:
-        case Event::Type::software_exception: break;
-        default: return {};  // interrupts and NMIs that arrive here are the guest's
+    case Event::Type::hardware_exception:
+    case Event::Type::privileged_software_exception:
+    case Event::Type::software_exception: break;
+    default: return {}; // interrupts and NMIs that arrive here are the guest's
     }
     const auto vector = static_cast<Vector>(event.vector);
     const bool exits = vector == Vector::PF ? page_fault_exits(event.error)
@@ -233,23 +245,24 @@ Result<void> Vmx::second_level_fault(Cpu& cpu) {
     } else {
         exit_.resume_flag = VmExit::Resume::set;
         // The manual leaves the length undefined here; processors report that of the instruction.
-        if (!(fault.qualification & bit(2))) exit_.instruction_length = static_cast<u32>(cpu.next_rip - cpu.rip) & 15;
+        if (!(fault.qualification & bit(2)))
+            exit_.instruction_length = static_cast<u32>(cpu.next_rip - cpu.rip) & 15;
     }
     switch (fault.kind) {
-        case EptFault::Kind::violation:
-            exit_.qualification = fault.qualification | nmi_unblocking();
-            exit_.guest_linear = fault.guest_linear;
-            exit_.guest_physical = fault.guest_physical;
-            break;
-        case EptFault::Kind::misconfiguration:
-            exit_.reason = ExitReason::ept_misconfiguration;
-            exit_.guest_physical = fault.guest_physical;
-            break;
-        case EptFault::Kind::log_full:
-            exit_.reason = ExitReason::page_modification_log_full;
-            exit_.qualification = nmi_unblocking();
-            break;
-        case EptFault::Kind::none: break;
+    case EptFault::Kind::violation:
+        exit_.qualification = fault.qualification | nmi_unblocking();
+        exit_.guest_linear = fault.guest_linear;
+        exit_.guest_physical = fault.guest_physical;
+        break;
+    case EptFault::Kind::misconfiguration:
+        exit_.reason = ExitReason::ept_misconfiguration;
+        exit_.guest_physical = fault.guest_physical;
+        break;
+    case EptFault::Kind::log_full:
+        exit_.reason = ExitReason::page_modification_log_full;
+        exit_.qualification = nmi_unblocking();
+        break;
+    case EptFault::Kind::none: break;
     }
     return exit(exit_);
 }
@@ -273,4 +286,4 @@ u64 Vmx::guest_tsc(Cpu&, u64 tsc) {
     return tsc + field(VmcsField::tsc_offset);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

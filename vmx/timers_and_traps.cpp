@@ -1,6 +1,6 @@
-// What leaves a guest between two instructions: the preemption timer, the monitor trap flag, windows, interrupts,
-// NMIs, INIT and SIPI. SDM 3C 25.2 "Other Causes of VM Exits", 25.5 "Features Specific to VMX Non-Root Operation",
-// 26.6 "Special Features of VM Entry".
+// What leaves a guest between two instructions: the preemption timer, the monitor trap flag, windows,
+// interrupts, NMIs, INIT and SIPI. SDM 3C 25.2 "Other Causes of VM Exits", 25.5 "Features Specific to VMX
+// Non-Root Operation", 26.6 "Special Features of VM Entry".
 #include "vmx/vmx.hpp"
 
 namespace exeunt {
@@ -39,8 +39,9 @@ Tick Vmx::next_deadline(const Cpu& cpu) { return cpu.in_guest ? preemption_deadl
 
 bool Vmx::single_step(const Cpu& cpu) { return cpu.in_guest && (primary() & primary::monitor_trap_flag); }
 
-/// Table "Priority Among Simultaneous Events" of SDM 3A 6.9 as 25.2 and 26.6 refine it. One boundary, one exit; what
-/// belongs to the guest itself (debug traps, interrupts that do not exit) is left to the core, which comes back.
+/// Table "Priority Among Simultaneous Events" of SDM 3A 6.9 as 25.2 and 26.6 refine it. One boundary, one
+/// exit; what belongs to the guest itself (debug traps, interrupts that do not exit) is left to the core,
+/// which comes back.
 Result<void> Vmx::boundary(Cpu& cpu) {
     if (!cpu.in_guest) return {};
     if (cpu.activity == Activity::wait_for_sipi) {
@@ -77,7 +78,7 @@ Result<void> Vmx::external_events() {
         return exit({.reason = ExitReason::nmi_window});
     // With virtual NMIs, NMIs are not blocked in VMX non-root operation (26.6.1).
     if (cpu_.nmi_pending && (virtual_nmis || !cpu_.nmi_blocked) && cpu_.shadow != Shadow::mov_ss) {
-        if (!(pin_based() & pin_based::nmi_exiting)) return {};  // the guest's
+        if (!(pin_based() & pin_based::nmi_exiting)) return {}; // the guest's
         cpu_.nmi_pending = false;
         const Event nmi{.vector = 2, .type = Event::Type::nmi};
         return exit({.reason = ExitReason::exception_or_nmi,
@@ -91,7 +92,8 @@ Result<void> Vmx::external_events() {
         cpu_.controller->interrupt_pending()) {
         VmExit exit_{.reason = ExitReason::external_interrupt};
         if (current_->derived.vm_exit & vm_exit::acknowledge_interrupt_on_exit) {
-            const Event interrupt{.vector = cpu_.controller->acknowledge(), .type = Event::Type::external_interrupt};
+            const Event interrupt{.vector = cpu_.controller->acknowledge(),
+                                  .type = Event::Type::external_interrupt};
             exit_.interruption_information = information_of(interrupt, true);
         }
         return exit(exit_);
@@ -103,4 +105,4 @@ bool Vmx::interrupts_enabled(Cpu& cpu) {
     return !(pin_based() & pin_based::external_interrupt_exiting) && cpu.flag(RFLAGS::IF);
 }
 
-}  // namespace exeunt
+} // namespace exeunt

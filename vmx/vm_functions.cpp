@@ -28,8 +28,8 @@ Result<void> Vmx::vmfunc(const Insn& insn) {
     if (!cpu_.in_guest || !(secondary() & secondary::enable_vm_functions) || function >= functions)
         return undefined_opcode();
     const u64 index = cpu_.gpr(RCX, 4);
-    if (!test_bit(current_->derived.vm_function, static_cast<unsigned>(function)) || function != eptp_switching ||
-        index >= list_entries)
+    if (!test_bit(current_->derived.vm_function, static_cast<unsigned>(function)) ||
+        function != eptp_switching || index >= list_entries)
         return instruction_exit(insn, ExitReason::vmfunc);
     const u64 eptp = cpu_.memory.load<u64>(Physical{field(F::eptp_list_address) + 8 * index});
     if (!valid_eptp(eptp)) return instruction_exit(insn, ExitReason::vmfunc);
@@ -40,4 +40,4 @@ Result<void> Vmx::vmfunc(const Insn& insn) {
     return {};
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -13,77 +13,81 @@ constexpr bool between(F field, F first, F last) { return field >= first && fiel
 /// Fields that no entry check reads although they are among the controls.
 constexpr bool unchecked_control(F field) {
     switch (field) {
-        case F::tsc_offset:
-        case F::exception_bitmap:
-        case F::page_fault_error_code_mask:
-        case F::page_fault_error_code_match:
-        case F::ple_gap:
-        case F::ple_window:
-        case F::cr0_guest_host_mask:
-        case F::cr4_guest_host_mask:
-        case F::cr0_read_shadow:
-        case F::cr4_read_shadow:
-        case F::cr3_target_value_0:
-        case F::cr3_target_value_1:
-        case F::cr3_target_value_2:
-        case F::cr3_target_value_3:
-        case F::xss_exiting_bitmap:
-        // Event injection is checked at every entry that injects.
-        case F::vm_entry_interruption_information:
-        case F::vm_entry_exception_error_code:
-        case F::vm_entry_instruction_length: return true;
-        default: return false;
+    case F::tsc_offset:
+    case F::exception_bitmap:
+    case F::page_fault_error_code_mask:
+    case F::page_fault_error_code_match:
+    case F::ple_gap:
+    case F::ple_window:
+    case F::cr0_guest_host_mask:
+    case F::cr4_guest_host_mask:
+    case F::cr0_read_shadow:
+    case F::cr4_read_shadow:
+    case F::cr3_target_value_0:
+    case F::cr3_target_value_1:
+    case F::cr3_target_value_2:
+    case F::cr3_target_value_3:
+    case F::xss_exiting_bitmap:
+    // Event injection is checked at every entry that injects.
+    case F::vm_entry_interruption_information:
+    case F::vm_entry_exception_error_code:
+    case F::vm_entry_instruction_length: return true;
+    default: return false;
     }
 }
 
 constexpr u32 groups_of_guest_field(F field) {
-    if (between(field, F::guest_es_selector, F::guest_tr_selector) || between(field, F::guest_es_limit, F::guest_tr_access_rights) ||
+    if (between(field, F::guest_es_selector, F::guest_tr_selector) ||
+        between(field, F::guest_es_limit, F::guest_tr_access_rights) ||
         between(field, F::guest_es_base, F::guest_idtr_base))
         return CheckGroup::guest_segments;
     switch (field) {
-        case F::guest_cr0:
-        case F::guest_cr4: return CheckGroup::guest_registers | CheckGroup::guest_segments;
-        case F::guest_cr3:
-        case F::guest_dr7:
-        case F::guest_ia32_debugctl:
-        case F::guest_ia32_pat:
-        case F::guest_ia32_efer:
-        case F::guest_ia32_sysenter_esp:
-        case F::guest_ia32_sysenter_eip: return CheckGroup::guest_registers;
-        case F::guest_rflags: return CheckGroup::guest_segments;
-        default: return 0;  // checked at every entry, or never
+    case F::guest_cr0:
+    case F::guest_cr4: return CheckGroup::guest_registers | CheckGroup::guest_segments;
+    case F::guest_cr3:
+    case F::guest_dr7:
+    case F::guest_ia32_debugctl:
+    case F::guest_ia32_pat:
+    case F::guest_ia32_efer:
+    case F::guest_ia32_sysenter_esp:
+    case F::guest_ia32_sysenter_eip: return CheckGroup::guest_registers;
+    case F::guest_rflags: return CheckGroup::guest_segments;
+    default: return 0; // checked at every entry, or never
     }
 }
 
 constexpr u32 groups_of(F field) {
     switch (row_of(field).type) {
-        case FieldType::read_only: return 0;
-        case FieldType::host: return CheckGroup::host;
-        case FieldType::guest: return groups_of_guest_field(field);
-        case FieldType::control: break;
+    case FieldType::read_only: return 0;
+    case FieldType::host: return CheckGroup::host;
+    case FieldType::guest: return groups_of_guest_field(field);
+    case FieldType::control: break;
     }
     if (unchecked_control(field)) return 0;
     switch (field) {
-        case F::secondary_processor_based_vm_execution_controls:
-        case F::vm_entry_controls: return CheckGroup::all;
-        case F::primary_vm_exit_controls: return CheckGroup::controls | CheckGroup::host;
-        default: return CheckGroup::controls;
+    case F::secondary_processor_based_vm_execution_controls:
+    case F::vm_entry_controls: return CheckGroup::all;
+    case F::primary_vm_exit_controls: return CheckGroup::controls | CheckGroup::host;
+    default: return CheckGroup::controls;
     }
 }
 
 constexpr auto make_groups() {
     std::array<u8, vmcs_field_count> groups{};
-    for (std::size_t i = 0; i < vmcs_field_count; ++i) groups[i] = static_cast<u8>(groups_of(static_cast<F>(i)));
+    for (std::size_t i = 0; i < vmcs_field_count; ++i)
+        groups[i] = static_cast<u8>(groups_of(static_cast<F>(i)));
     return groups;
 }
 constexpr auto field_groups = make_groups();
 
 static_assert(static_cast<unsigned>(F::guest_tr_selector) - static_cast<unsigned>(F::guest_es_selector) == 7);
 static_assert(static_cast<unsigned>(F::guest_tr_limit) - static_cast<unsigned>(F::guest_es_limit) == 7);
-static_assert(static_cast<unsigned>(F::guest_tr_access_rights) - static_cast<unsigned>(F::guest_es_access_rights) == 7);
+static_assert(static_cast<unsigned>(F::guest_tr_access_rights) -
+                  static_cast<unsigned>(F::guest_es_access_rights) ==
+              7);
 static_assert(static_cast<unsigned>(F::guest_tr_base) - static_cast<unsigned>(F::guest_es_base) == 7);
 
-}  // namespace
+} // namespace
 
 u32 check_groups_of(VmcsField field) { return field_groups[static_cast<std::size_t>(field)]; }
 
@@ -142,7 +146,7 @@ void Vmcs::visit(StateVisitor& visitor) {
         visitor.leave();
     }
     visitor.leave();
-    unchecked_ = CheckGroup::all;  // a restored VMCS is checked again; what is derived is derived again
+    unchecked_ = CheckGroup::all; // a restored VMCS is checked again; what is derived is derived again
 }
 
 Vmcs* ActiveVmcss::find(Physical pointer) {
@@ -152,7 +156,8 @@ Vmcs* ActiveVmcss::find(Physical pointer) {
 }
 
 Vmcs& ActiveVmcss::activate(Physical pointer, const Vmcs* keep) {
-    auto found = std::find_if(active_.begin(), active_.end(), [&](auto& v) { return v->pointer() == pointer; });
+    auto found =
+        std::find_if(active_.begin(), active_.end(), [&](auto& v) { return v->pointer() == pointer; });
     if (found != active_.end()) {
         std::rotate(found, found + 1, active_.end());
         return *active_.back();
@@ -168,7 +173,8 @@ Vmcs& ActiveVmcss::activate(Physical pointer, const Vmcs* keep) {
 }
 
 void ActiveVmcss::clear(Physical pointer) {
-    auto found = std::find_if(active_.begin(), active_.end(), [&](auto& v) { return v->pointer() == pointer; });
+    auto found =
+        std::find_if(active_.begin(), active_.end(), [&](auto& v) { return v->pointer() == pointer; });
     if (found != active_.end()) {
         (*found)->store(memory_);
         active_.erase(found);
@@ -197,4 +203,4 @@ void ActiveVmcss::visit(StateVisitor& visitor) {
     visitor.leave();
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,8 +1,8 @@
 // Virtual-machine control structures: one as native numbers, and the active ones of a processor.
 // SDM 3C 24.1 "Overview", 24.2 "Format of the VMCS Region", 24.11 "Software Use of the VMCS".
 //
-// An active VMCS lives here and not in its region; VMCLEAR (and eviction, when very many are active) writes it to
-// the region in exeunt's own layout, and VMPTRLD reads it from there.
+// An active VMCS lives here and not in its region; VMCLEAR (and eviction, when very many are active) writes
+// it to the region in exeunt's own layout, and VMPTRLD reads it from there.
 #pragma once
 
 #include "arch/address.hpp"
@@ -19,12 +19,12 @@ namespace exeunt {
 
 /// What must be checked again at the next VM entry because an input of it changed since it last passed.
 namespace CheckGroup {
-inline constexpr u32 controls = 1,         ///< VM-execution, VM-exit and VM-entry controls
-    host = 2,                              ///< host-state area and address-space size
-    guest_registers = 4,                   ///< guest control and debug registers and MSRs
-    guest_segments = 8,                    ///< guest segment and descriptor-table registers
+inline constexpr u32 controls = 1, ///< VM-execution, VM-exit and VM-entry controls
+    host = 2,                      ///< host-state area and address-space size
+    guest_registers = 4,           ///< guest control and debug registers and MSRs
+    guest_segments = 8,            ///< guest segment and descriptor-table registers
     all = 15;
-}  // namespace CheckGroup
+} // namespace CheckGroup
 
 /// Who wrote a field last: the VMWRITE at `rip`. Tick 0: nobody since VMPTRLD.
 struct FieldWriter {
@@ -71,7 +71,7 @@ public:
     void store(PhysicalMemory& memory) const;
     void visit(StateVisitor& visitor);
 
-    // ---- Computed from the controls at VM entry ---------------------------------------------------------------
+    // ---- Computed from the controls at VM entry -------------------------------------------------
     struct Derived {
         InterceptSet intercepted, undefined;
         u64 pin_based = 0, primary = 0, secondary = 0, vm_exit = 0, vm_function = 0;
@@ -110,7 +110,7 @@ private:
     static constexpr std::size_t capacity = 64;
 
     PhysicalMemory& memory_;
-    std::vector<std::unique_ptr<Vmcs>> active_;  ///< most recently used last
+    std::vector<std::unique_ptr<Vmcs>> active_; ///< most recently used last
 };
 
-}  // namespace exeunt
+} // namespace exeunt

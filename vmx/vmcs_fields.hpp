@@ -39,7 +39,9 @@ inline constexpr std::array<VmcsFieldRow, vmcs_field_count> vmcs_field_rows{{
 #include "vmx/vmcs_fields.inc"
 }};
 
-constexpr const VmcsFieldRow& row_of(VmcsField field) { return vmcs_field_rows[static_cast<std::size_t>(field)]; }
+constexpr const VmcsFieldRow& row_of(VmcsField field) {
+    return vmcs_field_rows[static_cast<std::size_t>(field)];
+}
 
 /// What an encoding selects: a field, or the high half of a 64-bit field.
 struct VmcsComponent {
@@ -66,7 +68,7 @@ constexpr auto make_component_table() {
     return table;
 }
 inline constexpr auto component_table = make_component_table();
-}  // namespace detail
+} // namespace detail
 
 /// The component that an encoding names, whether this processor has it or not.
 constexpr std::optional<VmcsComponent> find_component(u64 encoding) {
@@ -84,13 +86,13 @@ constexpr bool rows_are_consistent() {
     for (std::size_t i = 0; i < vmcs_field_count; ++i) {
         const VmcsFieldRow& row = vmcs_field_rows[i];
         const auto found = find_component(row.encoding);
-        if (!found || found->field != static_cast<VmcsField>(i)) return false;  // two rows share an encoding
+        if (!found || found->field != static_cast<VmcsField>(i)) return false; // two rows share an encoding
         if (extract(row.encoding, 14, 13) != static_cast<u64>(row.width)) return false;
         if (extract(row.encoding, 11, 10) != static_cast<u64>(row.type)) return false;
     }
     return true;
 }
 static_assert(rows_are_consistent(), "an encoding is used twice, or contradicts its width or type");
-}  // namespace detail
+} // namespace detail
 
-}  // namespace exeunt
+} // namespace exeunt

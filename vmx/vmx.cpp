@@ -29,7 +29,7 @@ constexpr MsrRow msr_rows[] = {
 #include "vmx/msrs.inc"
 };
 
-}  // namespace
+} // namespace
 
 std::span<const MsrRow> vmx_msr_rows() { return msr_rows; }
 
@@ -88,7 +88,7 @@ void Vmx::visit(StateVisitor& visitor) {
     visitor.value("ple_last", ple_last_);
     visitor.value("ple_started", ple_started_);
     visitor.leave();
-    if (cpu_.in_guest && current_) {  // what the guest's controls imply
+    if (cpu_.in_guest && current_) { // what the guest's controls imply
         derive_controls();
         cpu_.intercepted = current_->derived.intercepted;
         cpu_.undefined = current_->derived.undefined;
@@ -100,4 +100,4 @@ void Vmx::visit(StateVisitor& visitor) {
     }
 }
 
-}  // namespace exeunt
+} // namespace exeunt

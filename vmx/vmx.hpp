@@ -1,5 +1,5 @@
-// VT-x of one processor: VMX operation, its VMCSs, and the answers to what the core asks (cpu/virtualization.hpp).
-// SDM 3C ch. 23 to 30.
+// VT-x of one processor: VMX operation, its VMCSs, and the answers to what the core asks
+// (cpu/virtualization.hpp). SDM 3C ch. 23 to 30.
 //
 // Not modelled: dual-monitor treatment of SMIs and SMM, APIC virtualization beyond the TPR shadow, posted
 // interrupts, EPT-violation #VE, and what vmx/controls.inc calls not_modelled. None of it is offered.
@@ -41,16 +41,16 @@ public:
 
     static constexpr u64 no_pointer = ~u64{0};
 
-    // ---- State that instructions and tools look at ------------------------------------------------------------
+    // ---- State that instructions and tools look at ----------------------------------------------
     const VmxCapabilities& capabilities() const { return capabilities_; }
-    bool operating() const { return operating_; }  ///< VMX operation, root or non-root
+    bool operating() const { return operating_; } ///< VMX operation, root or non-root
     Vmcs* current() { return current_; }
     u64 vmxon_pointer() const { return vmxon_pointer_; }
     ActiveVmcss& active() { return active_; }
     /// Id and citation of the rule that refused the last VM entry; empty when it succeeded.
     std::string_view last_refusal() const { return last_refusal_; }
 
-    // ---- The core's questions (cpu/virtualization.hpp) --------------------------------------------------------
+    // ---- The core's questions (cpu/virtualization.hpp) ------------------------------------------
     Result<void> instruction(Cpu& cpu, const Insn& insn, Intercept what) override;
     Result<void> cr_write(Cpu& cpu, const Insn& insn, unsigned cr, CrAccess access, u64& value) override;
     Result<void> cr_read(Cpu& cpu, const Insn& insn, unsigned cr, u64& value) override;
@@ -77,7 +77,7 @@ public:
     void reset(Cpu& cpu) override;
     void visit(StateVisitor& visitor) override;
 
-    // ---- The instructions (vmx/instructions.cpp) --------------------------------------------------------------
+    // ---- The instructions (vmx/instructions.cpp) ------------------------------------------------
     Result<void> vmxon(const Insn& insn);
     Result<void> vmxoff();
     Result<void> vmclear(const Insn& insn);
@@ -167,7 +167,7 @@ private:
         bool operator==(const TranslationRights&) const = default;
     };
     struct World {
-        u32 number;  ///< TlbKey::world
+        u32 number; ///< TlbKey::world
         TranslationRights rights;
     };
     TranslationRights translation_rights() const;
@@ -207,13 +207,13 @@ private:
     // ---- While a guest runs ----
     bool virtual_nmi_blocking_ = false;
     Tick preemption_deadline_ = never;
-    bool mtf_pending_ = false;        ///< a monitor-trap-flag exit is due at the next boundary
-    Tick mtf_from_ = never;           ///< the boundary after which one instruction makes it due
-    bool tpr_trap_ = false;           ///< the TPR threshold was crossed by the last instruction
-    Tick unblocking_iret_tick_ = never;  ///< when an IRET removed NMI blocking, for a fault of that IRET
+    bool mtf_pending_ = false;          ///< a monitor-trap-flag exit is due at the next boundary
+    Tick mtf_from_ = never;             ///< the boundary after which one instruction makes it due
+    bool tpr_trap_ = false;             ///< the TPR threshold was crossed by the last instruction
+    Tick unblocking_iret_tick_ = never; ///< when an IRET removed NMI blocking, for a fault of that IRET
     // PAUSE-loop exiting (25.1.3): first and last PAUSE of the loop under way, in TSC time.
     u64 ple_first_ = 0, ple_last_ = 0;
     bool ple_started_ = false;
 };
 
-}  // namespace exeunt
+} // namespace exeunt

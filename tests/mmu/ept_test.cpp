@@ -13,7 +13,7 @@ namespace {
 constexpr u64 root = 0x1000, level3 = 0x2000, level2 = 0x3000, level1 = 0x4000, top5 = 0x5000;
 constexpr u64 rwx = 7, write_back = 6 << 3, page_bit = bit(7), accessed = bit(8), dirty = bit(9);
 constexpr u64 eptp = root | 6 | 3 << 3;
-constexpr u64 gpa = 0x0000'0000'0012'3456;  // PML4E 0, PDPTE 0, PDE 0, PTE 123H
+constexpr u64 gpa = 0x0000'0000'0012'3456; // PML4E 0, PDPTE 0, PDE 0, PTE 123H
 
 struct Log final : PageModificationLog {
     bool full() const override { return is_full; }
@@ -30,12 +30,16 @@ struct Walker {
         entry(level2, 0, level1 | rwx);
         pte(0x77000 | write_back | rwx);
     }
-    void entry(u64 table, unsigned index, u64 value) { memory.store<u64>(Physical{table + 8 * index}, value); }
+    void entry(u64 table, unsigned index, u64 value) {
+        memory.store<u64>(Physical{table + 8 * index}, value);
+    }
     u64 entry(u64 table, unsigned index) { return memory.load<u64>(Physical{table + 8 * index}); }
     void pte(u64 value) { entry(level1, 0x123, value); }
     u64 pte() { return entry(level1, 0x123); }
 
-    static SecondLevelAccess of(AccessType type) { return {.type = type, .linear_valid = true, .linear = 0xABC}; }
+    static SecondLevelAccess of(AccessType type) {
+        return {.type = type, .linear_valid = true, .linear = 0xABC};
+    }
     Result<SecondLevelPage> translate(AccessType type, u64 address = gpa) {
         return ept.translate(GuestPhysical{address}, of(type));
     }
@@ -56,7 +60,7 @@ struct Walker {
 
 constexpr auto read = AccessType::read, write = AccessType::write, execute = AccessType::execute;
 
-}  // namespace
+} // namespace
 
 TEST_CASE("EPT: pages of 4 KBytes, 2 MBytes and 1 GByte [SDM 3C 28.2.2]") {
     Walker t;
@@ -75,7 +79,7 @@ TEST_CASE("EPT: five levels when EPTP[5:3] is 4 [SDM 3C 24.6.11]") {
     t.entry(top5, 0, root | rwx);
     t.ept.set_pointer(top5 | 6 | 4 << 3);
     CHECK(t.translate(read).value().physical == Physical{0x77456});
-    CHECK(t.fault(read, u64{1} << 48).kind == EptFault::Kind::violation);  // PML5E 1 is not present
+    CHECK(t.fault(read, u64{1} << 48).kind == EptFault::Kind::violation); // PML5E 1 is not present
 }
 
 TEST_CASE("EPT: rights are those that every entry gives; execute-only exists [SDM 3C 28.2.2]") {
@@ -136,7 +140,7 @@ TEST_CASE("EPT violation: advanced information in bits 9 to 11 [SDM 3C Table 27-
     t.pte(0);
     SecondLevelAccess access = Walker::of(read);
     constexpr u64 base = bit(0) | bit(7) | bit(8);
-    CHECK(t.fault(access).qualification == (base | bit(9)));  // a user-mode address
+    CHECK(t.fault(access).qualification == (base | bit(9))); // a user-mode address
     access.supervisor_page = access.writable_page = access.execute_disable_page = true;
     CHECK(t.fault(access).qualification == (base | bit(10) | bit(11)));
     access.paging_structure = true;
@@ -203,16 +207,16 @@ TEST_CASE("EPT: the first entry that is not present, or misconfigured, ends the 
     t.entry(level3, 0, 0);
     t.entry(level2, 0, level1 | 2);
     CHECK(t.fault(read).kind == EptFault::Kind::violation);
-    t.entry(level3, 0, level2 | 1);  // a violation of rights is only seen at the end
+    t.entry(level3, 0, level2 | 1); // a violation of rights is only seen at the end
     CHECK(t.fault(write).kind == EptFault::Kind::misconfiguration);
 }
 
 TEST_CASE("EPT: accessed flags on the way, the dirty flag in the leaf [SDM 3C 28.2.4]") {
     Walker t;
     CHECK(t.translate(write).value().write);
-    CHECK((t.pte() & (accessed | dirty)) == 0);  // EPTP[6] = 0: not touched
+    CHECK((t.pte() & (accessed | dirty)) == 0); // EPTP[6] = 0: not touched
     t.ept.set_pointer(eptp | EPTP::accessed_dirty);
-    CHECK(!t.translate(read).value().write);  // a later write must set the dirty flag
+    CHECK(!t.translate(read).value().write); // a later write must set the dirty flag
     CHECK((t.pte() & (accessed | dirty)) == accessed);
     CHECK((t.entry(root, 0) & accessed) != 0);
     CHECK((t.entry(level3, 0) & accessed) != 0);
@@ -251,7 +255,7 @@ TEST_CASE("Page-modification logging: an entry for each dirty flag set, an event
     CHECK(t.allowed(write));
     CHECK(log.pages == std::vector<u64>{gpa & ~u64{0xFFF}});
     log.is_full = true;
-    CHECK(t.allowed(write));  // already dirty
+    CHECK(t.allowed(write)); // already dirty
     t.pte(0x77000 | write_back | rwx);
     CHECK(t.allowed(read));
     CHECK(t.fault(write).kind == EptFault::Kind::log_full);

@@ -12,14 +12,18 @@ std::ostream& operator<<(std::ostream& out, const EntryOutcome& o) {
     if (o.entered) return out << "entered";
     if (o.fail_invalid) return out << "VMfailInvalid, " << o.check;
     if (o.instruction_error) return out << "VMfailValid " << o.instruction_error << ", " << o.check;
-    return out << "entry failure " << (o.reason & 0xFFFF) << ", qualification " << o.qualification << ", " << o.check;
+    return out << "entry failure " << (o.reason & 0xFFFF) << ", qualification " << o.qualification << ", "
+               << o.check;
 }
 
 EntryOutcome entered() { return {.entered = true}; }
-EntryOutcome refused_control(std::string check) { return {.instruction_error = 7, .check = std::move(check)}; }
+EntryOutcome refused_control(std::string check) {
+    return {.instruction_error = 7, .check = std::move(check)};
+}
 EntryOutcome refused_host(std::string check) { return {.instruction_error = 8, .check = std::move(check)}; }
 EntryOutcome refused_guest(std::string check, u64 qualification) {
-    return {.reason = 33 | exit_reason_entry_failure, .qualification = qualification, .check = std::move(check)};
+    return {
+        .reason = 33 | exit_reason_entry_failure, .qualification = qualification, .check = std::move(check)};
 }
 
 VmxHarness::VmxHarness(const std::string& model_name) : Harness(Mode::long64, model_name), vmx(cpu) {
@@ -37,18 +41,19 @@ VmxHarness::VmxHarness(const std::string& model_name) : Harness(Mode::long64, mo
     REQUIRE(step(code("66 0f c7 30", "vmclear [rax]")) == Stop{});
     REQUIRE(step(code("0f c7 30", "vmptrld [rax]")) == Stop{});
     REQUIRE((cpu.rflags() & RFLAGS::arithmetic) == 0);
-    write(exit_address, 0xF4, 1);  // HLT
+    write(exit_address, 0xF4, 1); // HLT
     fill_vmcs();
     cpu.r[RAX] = 0;
 }
 
 void VmxHarness::on(Control control, bool value) {
-    const F field = control.group == ControlGroup::pin_based   ? F::pin_based_vm_execution_controls
-                    : control.group == ControlGroup::primary   ? F::primary_processor_based_vm_execution_controls
-                    : control.group == ControlGroup::secondary ? F::secondary_processor_based_vm_execution_controls
-                    : control.group == ControlGroup::vm_exit   ? F::primary_vm_exit_controls
-                    : control.group == ControlGroup::vm_entry  ? F::vm_entry_controls
-                                                               : F::vm_function_controls;
+    const F field =
+        control.group == ControlGroup::pin_based   ? F::pin_based_vm_execution_controls
+        : control.group == ControlGroup::primary   ? F::primary_processor_based_vm_execution_controls
+        : control.group == ControlGroup::secondary ? F::secondary_processor_based_vm_execution_controls
+        : control.group == ControlGroup::vm_exit   ? F::primary_vm_exit_controls
+        : control.group == ControlGroup::vm_entry  ? F::vm_entry_controls
+                                                   : F::vm_function_controls;
     set(field, value ? get(field) | control.mask() : get(field) & ~control.mask());
 }
 
@@ -57,9 +62,9 @@ void VmxHarness::fill_vmcs() {
     set(F::pin_based_vm_execution_controls, c.must_be_1(ControlGroup::pin_based));
     set(F::primary_processor_based_vm_execution_controls,
         c.must_be_1(ControlGroup::primary) | (primary::hlt_exiting | primary::activate_secondary_controls));
-    set(F::primary_vm_exit_controls,
-        c.must_be_1(ControlGroup::vm_exit) | (vm_exit::host_address_space_size | vm_exit::save_ia32_efer) |
-            vm_exit::load_ia32_efer);
+    set(F::primary_vm_exit_controls, c.must_be_1(ControlGroup::vm_exit) |
+                                         (vm_exit::host_address_space_size | vm_exit::save_ia32_efer) |
+                                         vm_exit::load_ia32_efer);
     set(F::vm_entry_controls,
         c.must_be_1(ControlGroup::vm_entry) | (vm_entry::ia_32e_mode_guest | vm_entry::load_ia32_efer));
     set(F::secondary_processor_based_vm_execution_controls, 0);
@@ -133,7 +138,9 @@ void VmxHarness::guest_mode(Mode mode) {
         const auto field = [&](F first) { return static_cast<F>(static_cast<unsigned>(first) + i); };
         const bool cs = i == static_cast<unsigned>(Seg::CS);
         const u64 base = !wide && cs ? code_address : 0;
-        set(field(F::guest_es_selector), real ? base >> 4 : cs ? (wide ? code32_0 : code16_0) : (wide ? data_0 : data16_0));
+        set(field(F::guest_es_selector), real ? base >> 4
+                                         : cs ? (wide ? code32_0 : code16_0)
+                                              : (wide ? data_0 : data16_0));
         set(field(F::guest_es_base), base);
         set(field(F::guest_es_limit), wide ? 0xFFFF'FFFF : 0xFFFF);
         u32 access = data_access | (cs && !real ? AR::CODE : 0) | (wide ? AR::DB | AR::G : 0);
@@ -181,7 +188,7 @@ EntryOutcome VmxHarness::enter() {
 RunEnd VmxHarness::run_guest(Tick ticks) {
     if (!cpu.in_guest) host_at(launch_address);
     RunEnd end = run(ticks);
-    while (end == RunEnd::yielded) end = run(ticks);  // PAUSE
+    while (end == RunEnd::yielded) end = run(ticks); // PAUSE
     return end;
 }
 
@@ -189,13 +196,14 @@ void VmxHarness::place_guest(const Code& guest_code) {
     const u64 rights = get(F::guest_cs_access_rights);
     const bool long_mode = (get(F::vm_entry_controls) & vm_entry::ia_32e_mode_guest) && (rights & AR::L);
     const bool protected_mode = get(F::guest_cr0) & CR0::PE && !(get(F::guest_rflags) & RFLAGS::VM);
-    const CodeMode mode = long_mode          ? CodeMode::long64
-                          : rights & AR::DB  ? CodeMode::protected32
-                          : protected_mode   ? CodeMode::protected16
-                                             : CodeMode::real16;
+    const CodeMode mode = long_mode         ? CodeMode::long64
+                          : rights & AR::DB ? CodeMode::protected32
+                          : protected_mode  ? CodeMode::protected16
+                                            : CodeMode::real16;
     const u64 base = get(F::guest_cs_base);
     const u64 linear = base + get(F::guest_rip);
-    if (!guest_code.text.empty()) REQUIRE(disassemble_all(mode, guest_code.bytes, linear - base) == guest_code.text);
+    if (!guest_code.text.empty())
+        REQUIRE(disassemble_all(mode, guest_code.bytes, linear - base) == guest_code.text);
     memory.write_bytes(Physical{linear}, guest_code.bytes.data(), guest_code.bytes.size());
 }
 
@@ -204,4 +212,4 @@ void VmxHarness::guest(const Code& guest_code, Tick ticks) {
     run_guest(ticks);
 }
 
-}  // namespace exeunt::test
+} // namespace exeunt::test

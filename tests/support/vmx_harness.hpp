@@ -1,7 +1,7 @@
 // A processor in VMX root operation with a VMCS that enters: what most tests of vmx need.
 //
-// Host and guest are 64-bit at CPL 0 on the Harness's tables. The guest starts at Harness::code_address; the host
-// comes back at `exit_address` (a HLT). HLT exits, and nothing else that is optional.
+// Host and guest are 64-bit at CPL 0 on the Harness's tables. The guest starts at Harness::code_address; the
+// host comes back at `exit_address` (a HLT). HLT exits, and nothing else that is optional.
 #pragma once
 
 #include "tests/support/harness.hpp"
@@ -32,7 +32,9 @@ class Witness final : public Observer {
 public:
     void vm_exit(unsigned, u64, const ExitRecord& record) override { exit = record, ++exits; }
     void vm_entry(unsigned, u64, const EntryRecord& record) override { entry = record, ++entries; }
-    void vm_entry_failure(unsigned, u64, const EntryFailureRecord& record) override { failure = record, ++failures; }
+    void vm_entry_failure(unsigned, u64, const EntryFailureRecord& record) override {
+        failure = record, ++failures;
+    }
 
     ExitRecord exit;
     EntryRecord entry;
@@ -43,11 +45,11 @@ public:
 /// What came of a VM entry that was to be tried only.
 struct EntryOutcome {
     bool entered = false;
-    u32 instruction_error = 0;  ///< VMfailValid
-    bool fail_invalid = false;  ///< VMfailInvalid
-    u32 reason = 0;             ///< of an entry failure, bit 31 included
+    u32 instruction_error = 0; ///< VMfailValid
+    bool fail_invalid = false; ///< VMfailInvalid
+    u32 reason = 0;            ///< of an entry failure, bit 31 included
     u64 qualification = 0;
-    std::string check{};        ///< the rule that refused
+    std::string check{}; ///< the rule that refused
 
     bool operator==(const EntryOutcome&) const = default;
 };
@@ -62,7 +64,8 @@ public:
     using F = VmcsField;
     static constexpr u64 vmxon_region = 0x20'0000, vmcs_region = 0x20'1000, io_bitmap_a = 0x20'2000,
                          io_bitmap_b = 0x20'3000, msr_bitmap = 0x20'4000, virtual_apic = 0x20'5000,
-                         msr_area = 0x20'6000, pml = 0x20'7000, spare_region = 0x20'8000, ept_tables = 0x21'0000;
+                         msr_area = 0x20'6000, pml = 0x20'7000, spare_region = 0x20'8000,
+                         ept_tables = 0x21'0000;
     static constexpr u64 launch_address = 0x30'0000, exit_address = 0x30'1000;
 
     explicit VmxHarness(const std::string& model_name = "intel-max");
@@ -77,14 +80,17 @@ public:
     /// The EPT entry that maps this page.
     u64 ept_entry(u64 guest_physical) { return read(ept_entry_address(guest_physical)); }
     void set_ept_entry(u64 guest_physical, u64 entry) { write(ept_entry_address(guest_physical), entry); }
-    u64 ept_entry_address(u64 guest_physical) const { return ept_tables + 0x3000 + 8 * (guest_physical >> 12); }
+    u64 ept_entry_address(u64 guest_physical) const {
+        return ept_tables + 0x3000 + 8 * (guest_physical >> 12);
+    }
     /// Makes the guest run in another mode (real and v8086: with `unrestricted guest` and EPT as needed).
     void guest_mode(Mode mode);
 
     // ---- Entering ----
     /// VMLAUNCH (VMRESUME once launched) and no guest instruction.
     EntryOutcome enter();
-    /// VMLAUNCH or VMRESUME, then at most `ticks` until the host halts. The exit is read with the functions below.
+    /// VMLAUNCH or VMRESUME, then at most `ticks` until the host halts. The exit is read with the functions
+    /// below.
     RunEnd run_guest(Tick ticks = 10'000);
     /// The same with this code for the guest.
     void guest(const Code& code, Tick ticks = 10'000);
@@ -106,15 +112,14 @@ public:
 private:
     void fill_vmcs();
     void host_at(u64 address);
-
 };
 
 /// What a guest's VM exit must be: `EXITED(t, ExitReason::hlt)`.
-#define EXITED(t, why)                                            \
-    do {                                                          \
-        REQUIRE((t).in_host());                                   \
-        CHECK_MESSAGE((t).reason() == static_cast<u32>(why),      \
+#define EXITED(t, why)                                                   \
+    do {                                                                 \
+        REQUIRE((t).in_host());                                          \
+        CHECK_MESSAGE((t).reason() == static_cast<u32>(why),             \
                       exit_reason_name(static_cast<u16>((t).reason()))); \
     } while (false)
 
-}  // namespace exeunt::test
+} // namespace exeunt::test

@@ -1,5 +1,5 @@
-// Accesses of a guest to control and debug registers, ports, MSRs, time; PAUSE loops; VMCS shadowing; VM functions.
-// SDM 3C 25.1.3, 25.3, 25.5.5, 27.2, 29.3.
+// Accesses of a guest to control and debug registers, ports, MSRs, time; PAUSE loops; VMCS shadowing; VM
+// functions. SDM 3C 25.1.3, 25.3, 25.5.5, 27.2, 29.3.
 #include "tests/support/vmx_harness.hpp"
 
 #include "vmx/exit_qualification.hpp"
@@ -16,9 +16,10 @@ using T = VmxHarness;
 using Change = void (*)(T&);
 void nothing(T&) {}
 
-}  // namespace
+} // namespace
 
-TEST_CASE("MOV to CR0 and CR4: masked bits against the read shadow; unmasked ones are loaded [SDM 3C 25.1.3]") {
+TEST_CASE(
+    "MOV to CR0 and CR4: masked bits against the read shadow; unmasked ones are loaded [SDM 3C 25.1.3]") {
     T t;
     const u64 cr0 = t.get(F::guest_cr0), cr4 = t.get(F::guest_cr4);
     t.set(F::cr0_guest_host_mask, CR0::NE | CR0::MP);
@@ -163,7 +164,7 @@ TEST_CASE("I/O: unconditional exiting, bitmaps, every port of an access, wrappin
     };
     constexpr Change maps = [](T& t) {
         t.on(primary::use_io_bitmaps);
-        t.on(primary::unconditional_io_exiting);  // has no effect beside bitmaps
+        t.on(primary::unconditional_io_exiting); // has no effect beside bitmaps
         t.write(VmxHarness::io_bitmap_a + 0x73 / 8, 1 << (0x73 % 8), 1);
         t.write(VmxHarness::io_bitmap_b, 1, 1);
     };
@@ -233,7 +234,7 @@ TEST_CASE("RDMSR and WRMSR: bitmaps by range and direction; others always exit [
     CHECK(exits(false, 0x2000, read_174));
     CHECK(exits(true, 0xC000'2000, read_174));
     CHECK(exits(false, 0x4000'0000, read_174));
-    CHECK(exits(false, 0x10'0000'0174, read_174));  // only ECX counts
+    CHECK(exits(false, 0x10'0000'0174, read_174)); // only ECX counts
 }
 
 TEST_CASE("INVLPG: the linear address is the qualification [SDM 3C 27.2.1]") {
@@ -253,12 +254,12 @@ TEST_CASE("PAUSE-loop exiting: only at CPL 0, when PAUSEs follow closely for too
         t.set(F::ple_gap, gap);
         t.set(F::ple_window, window);
         t.cpu.r[RCX] = 20;
-        t.guest(code("f3 90 ff c9 75 fa 0f a2", ""));  // pause; dec ecx; jnz; cpuid
+        t.guest(code("f3 90 ff c9 75 fa 0f a2", "")); // pause; dec ecx; jnz; cpuid
         REQUIRE(t.in_host());
         return t.reason() == 40 ? 21 - (t.cpu.r[RCX] & 0xFF) : 0;
     };
-    CHECK(pauses(10, 30) == 12);  // PAUSEs are 3 ticks apart: the 12th comes 33 ticks after the first
-    CHECK(pauses(2, 30) == 0);    // each starts a new loop
+    CHECK(pauses(10, 30) == 12); // PAUSEs are 3 ticks apart: the 12th comes 33 ticks after the first
+    CHECK(pauses(2, 30) == 0);   // each starts a new loop
     CHECK(pauses(10, 1000) == 0);
 }
 
@@ -283,7 +284,7 @@ TEST_CASE("RDTSC and IA32_TIME_STAMP_COUNTER: offset, scaling [SDM 3C 25.3]") {
               t.set(F::tsc_multiplier, u64{3} << 47);
               t.set(F::tsc_offset, 1000);
           }) == plain * 3 / 2 + 1000);
-    CHECK(tsc([](T& t) {  // scaling is nothing without offsetting
+    CHECK(tsc([](T& t) { // scaling is nothing without offsetting
               t.on(secondary::use_tsc_scaling);
               t.set(F::tsc_multiplier, u64{3} << 47);
           }) == plain);
@@ -309,7 +310,7 @@ TEST_CASE("VMCS shadowing: VMREAD and VMWRITE reach the VMCS of the link pointer
     t.set(F::vmcs_link_pointer, VmxHarness::spare_region);
     t.set(F::vmread_bitmap_address, VmxHarness::io_bitmap_a);
     t.set(F::vmwrite_bitmap_address, VmxHarness::io_bitmap_a);
-    t.write(VmxHarness::io_bitmap_a + 0x6800 / 8, 1, 1);  // guest CR0 exits
+    t.write(VmxHarness::io_bitmap_a + 0x6800 / 8, 1, 1); // guest CR0 exits
     t.cpu.r[RCX] = 0x681E;
     t.cpu.r[RBX] = 0x1234'5678;
     // vmwrite rcx, rbx; vmread rdx, rcx; mov ecx, 0x6800; vmread rax, rcx

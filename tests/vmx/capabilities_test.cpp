@@ -16,7 +16,7 @@ u64 rdmsr(VmxHarness& t, u32 index) {
     return value.value();
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("IA32_VMX_BASIC: region size, write-back, INS/OUTS information, TRUE MSRs [SDM 3D A.1]") {
     VmxHarness t;
@@ -29,7 +29,8 @@ TEST_CASE("IA32_VMX_BASIC: region size, write-back, INS/OUTS information, TRUE M
     CHECK((basic & bit(55)) != 0);
 }
 
-TEST_CASE("IA32_VMX_*_CTLS: what must be 1 may be 1; default1 bits; TRUE ones are freer [SDM 3D A.2 to A.5]") {
+TEST_CASE(
+    "IA32_VMX_*_CTLS: what must be 1 may be 1; default1 bits; TRUE ones are freer [SDM 3D A.2 to A.5]") {
     VmxHarness t;
     const struct {
         u32 plain, exact, default1, must;
@@ -41,7 +42,7 @@ TEST_CASE("IA32_VMX_*_CTLS: what must be 1 may be 1; default1 bits; TRUE ones ar
         CAPTURE(row.plain);
         const u64 plain = rdmsr(t, row.plain), exact = rdmsr(t, row.exact);
         CHECK(low32(plain) == row.default1);
-        const u32 free = row.plain == 0x483 || row.plain == 0x484 ? 4 : 0;  // debug controls
+        const u32 free = row.plain == 0x483 || row.plain == 0x484 ? 4 : 0; // debug controls
         CHECK((low32(exact) & ~free) == (row.must & ~free));
         CHECK(high32(plain) == high32(exact));
         CHECK((low32(exact) & ~high32(exact)) == 0);
@@ -52,21 +53,47 @@ TEST_CASE("IA32_VMX_*_CTLS: what must be 1 may be 1; default1 bits; TRUE ones ar
 TEST_CASE("IA32_VMX_*_CTLS: every control that Linux's KVM turns on is offered") {
     VmxHarness t;
     const VmxCapabilities& c = t.vmx.capabilities();
-    for (const Control control : std::initializer_list<Control>{
-             pin_based::external_interrupt_exiting, pin_based::nmi_exiting, pin_based::virtual_nmis,
-             pin_based::activate_vmx_preemption_timer, primary::interrupt_window_exiting,
-             primary::use_tsc_offsetting, primary::hlt_exiting, primary::invlpg_exiting, primary::mwait_exiting,
-             primary::rdpmc_exiting, primary::cr3_load_exiting, primary::cr3_store_exiting,
-             primary::cr8_load_exiting, primary::cr8_store_exiting, primary::use_tpr_shadow,
-             primary::nmi_window_exiting, primary::mov_dr_exiting, primary::unconditional_io_exiting,
-             primary::use_msr_bitmaps, primary::monitor_exiting, primary::activate_secondary_controls,
-             primary::monitor_trap_flag, secondary::enable_ept, secondary::enable_vpid,
-             secondary::unrestricted_guest, secondary::enable_rdtscp, secondary::enable_invpcid,
-             secondary::wbinvd_exiting, secondary::pause_loop_exiting, secondary::descriptor_table_exiting,
-             secondary::use_tsc_scaling, secondary::enable_pml, vm_exit::host_address_space_size,
-             vm_exit::acknowledge_interrupt_on_exit, vm_exit::save_debug_controls, vm_exit::load_ia32_pat,
-             vm_exit::load_ia32_efer, vm_entry::load_debug_controls, vm_entry::ia_32e_mode_guest,
-             vm_entry::load_ia32_pat, vm_entry::load_ia32_efer})
+    for (const Control control : std::initializer_list<Control>{pin_based::external_interrupt_exiting,
+                                                                pin_based::nmi_exiting,
+                                                                pin_based::virtual_nmis,
+                                                                pin_based::activate_vmx_preemption_timer,
+                                                                primary::interrupt_window_exiting,
+                                                                primary::use_tsc_offsetting,
+                                                                primary::hlt_exiting,
+                                                                primary::invlpg_exiting,
+                                                                primary::mwait_exiting,
+                                                                primary::rdpmc_exiting,
+                                                                primary::cr3_load_exiting,
+                                                                primary::cr3_store_exiting,
+                                                                primary::cr8_load_exiting,
+                                                                primary::cr8_store_exiting,
+                                                                primary::use_tpr_shadow,
+                                                                primary::nmi_window_exiting,
+                                                                primary::mov_dr_exiting,
+                                                                primary::unconditional_io_exiting,
+                                                                primary::use_msr_bitmaps,
+                                                                primary::monitor_exiting,
+                                                                primary::activate_secondary_controls,
+                                                                primary::monitor_trap_flag,
+                                                                secondary::enable_ept,
+                                                                secondary::enable_vpid,
+                                                                secondary::unrestricted_guest,
+                                                                secondary::enable_rdtscp,
+                                                                secondary::enable_invpcid,
+                                                                secondary::wbinvd_exiting,
+                                                                secondary::pause_loop_exiting,
+                                                                secondary::descriptor_table_exiting,
+                                                                secondary::use_tsc_scaling,
+                                                                secondary::enable_pml,
+                                                                vm_exit::host_address_space_size,
+                                                                vm_exit::acknowledge_interrupt_on_exit,
+                                                                vm_exit::save_debug_controls,
+                                                                vm_exit::load_ia32_pat,
+                                                                vm_exit::load_ia32_efer,
+                                                                vm_entry::load_debug_controls,
+                                                                vm_entry::ia_32e_mode_guest,
+                                                                vm_entry::load_ia32_pat,
+                                                                vm_entry::load_ia32_efer})
         CHECK(c.may(control));
 }
 
@@ -76,7 +103,7 @@ TEST_CASE("Capability MSRs: read-only; those of controls that are not offered do
         CHECK(t.cpu.msrs->read(t.cpu, index).ok());
         CHECK(t.cpu.msrs->write(t.cpu, index, 0).stop() == general_protection(0));
     }
-    CHECK(t.cpu.msrs->read(t.cpu, 0x492).stop() == general_protection(0));  // tertiary controls
+    CHECK(t.cpu.msrs->read(t.cpu, 0x492).stop() == general_protection(0)); // tertiary controls
     CHECK(t.cpu.msrs->read(t.cpu, 0x493).stop() == general_protection(0));
 }
 
@@ -110,7 +137,7 @@ TEST_CASE("A model's vmx object: unknown names and keys are refused") {
     refused(R"({"with": []})");
     model.vmx = R"({"without": ["pin_based.nmi_exiting"], "cr3_targets": 1})";
     const VmxCapabilities c{model};
-    CHECK(!c.may(pin_based::virtual_nmis));  // needs NMI exiting
+    CHECK(!c.may(pin_based::virtual_nmis)); // needs NMI exiting
     CHECK(!c.may(primary::nmi_window_exiting));
     CHECK(c.cr3_targets() == 1);
     CHECK(c.exists(VmcsField::cr3_target_value_0));

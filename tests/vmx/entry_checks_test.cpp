@@ -12,11 +12,12 @@ using namespace exeunt::test::entry_rules;
 namespace {
 
 const RuleCase control_cases[] = {
-    {"controls.pin_based.reserved_bits", nothing, [](T& t) { clear_bits(t, F::pin_based_vm_execution_controls, 2); }},
+    {"controls.pin_based.reserved_bits", nothing,
+     [](T& t) { clear_bits(t, F::pin_based_vm_execution_controls, 2); }},
     {"controls.primary.reserved_bits", nothing,
      [](T& t) { set_bits(t, F::primary_processor_based_vm_execution_controls, 1); }},
     {"controls.secondary.reserved_bits",
-     [](T& t) {  // without activation nobody looks
+     [](T& t) { // without activation nobody looks
          t.off(primary::activate_secondary_controls);
          t.set(F::secondary_processor_based_vm_execution_controls, ~u64{0});
      },
@@ -80,12 +81,14 @@ const RuleCase control_cases[] = {
      [](T& t) { t.set(F::ept_pointer, T::ept_tables | 1 | 3 << 3); }},
     {"controls.eptp.walk_length", [](T& t) { t.use_ept(); },
      [](T& t) { t.set(F::ept_pointer, T::ept_tables | 6 | 2 << 3); }},
-    {"controls.eptp.accessed_dirty", [](T& t) { t.use_ept(); }, [](T& t) { set_bits(t, F::ept_pointer, bit(6)); },
-     "nehalem"},
+    {"controls.eptp.accessed_dirty", [](T& t) { t.use_ept(); },
+     [](T& t) { set_bits(t, F::ept_pointer, bit(6)); }, "nehalem"},
     {"controls.eptp.supervisor_shadow_stack", [](T& t) { t.use_ept(6 | 3 << 3 | bit(6)); },
      [](T& t) { set_bits(t, F::ept_pointer, bit(7)); }},
-    {"controls.eptp.reserved_bits", [](T& t) { t.use_ept(); }, [](T& t) { set_bits(t, F::ept_pointer, bit(8)); }},
-    {"controls.eptp.reserved_bits", [](T& t) { t.use_ept(); }, [](T& t) { set_bits(t, F::ept_pointer, width); }},
+    {"controls.eptp.reserved_bits", [](T& t) { t.use_ept(); },
+     [](T& t) { set_bits(t, F::ept_pointer, bit(8)); }},
+    {"controls.eptp.reserved_bits", [](T& t) { t.use_ept(); },
+     [](T& t) { set_bits(t, F::ept_pointer, width); }},
     {"controls.pml.ept",
      [](T& t) {
          t.use_ept(6 | 3 << 3 | bit(6));
@@ -130,7 +133,8 @@ const RuleCase control_cases[] = {
          t.set(F::tsc_multiplier, 1);
      },
      [](T& t) { t.set(F::tsc_multiplier, 0); }},
-    {"controls.vm_exit.reserved_bits", nothing, [](T& t) { set_bits(t, F::primary_vm_exit_controls, bit(23)); }},
+    {"controls.vm_exit.reserved_bits", nothing,
+     [](T& t) { set_bits(t, F::primary_vm_exit_controls, bit(23)); }},
     {"controls.save_preemption_timer",
      [](T& t) {
          t.on(pin_based::activate_vmx_preemption_timer);
@@ -169,7 +173,8 @@ const RuleCase control_cases[] = {
          inject(t, 3, 13);
      },
      [](T& t) { inject(t, 3, 13, bit(11)); }},
-    {"controls.injection.reserved_bits", [](T& t) { inject(t, 3, 6); }, [](T& t) { inject(t, 3, 6, bit(12)); }},
+    {"controls.injection.reserved_bits", [](T& t) { inject(t, 3, 6); },
+     [](T& t) { inject(t, 3, 6, bit(12)); }},
     {"controls.injection.error_code",
      [](T& t) {
          inject(t, 3, 14, bit(11));
@@ -194,7 +199,8 @@ const RuleCase host_cases[] = {
     {"host.cr0.fixed_bits", nothing, [](T& t) { set_bits(t, F::host_cr0, bit(32)); }},
     {"host.cr4.fixed_bits", nothing, [](T& t) { clear_bits(t, F::host_cr4, CR4::VMXE); }},
     {"host.cr4.fixed_bits", nothing, [](T& t) { set_bits(t, F::host_cr4, bit(15)); }},
-    {"host.cr3.width", [](T& t) { t.set(F::host_cr3, width - 0x1000); }, [](T& t) { t.set(F::host_cr3, width); }},
+    {"host.cr3.width", [](T& t) { t.set(F::host_cr3, width - 0x1000); },
+     [](T& t) { t.set(F::host_cr3, width); }},
     {"host.sysenter_esp.canonical", [](T& t) { t.set(F::host_ia32_sysenter_esp, canonical_edge); },
      [](T& t) { t.set(F::host_ia32_sysenter_esp, not_canonical); }},
     {"host.sysenter_eip.canonical", [](T& t) { t.set(F::host_ia32_sysenter_eip, ~u64{0}); },
@@ -221,11 +227,11 @@ const RuleCase host_cases[] = {
 
 /// Rows that this processor can not show broken without breaking an earlier one.
 const std::set<std::string_view> unreachable = {
-    "host.ss.not_null",                    // needs a 32-bit host
-    "host.address_space.outside_ia_32e",   // needs a 32-bit host
-    "host.address_space.guest",            // host.address_space.in_ia_32e or outside_ia_32e comes first
-    "host.cr4.pcide",                      // needs a 32-bit host
-    "host.rip.bits_63_32",                 // needs a 32-bit host
+    "host.ss.not_null",                  // needs a 32-bit host
+    "host.address_space.outside_ia_32e", // needs a 32-bit host
+    "host.address_space.guest",          // host.address_space.in_ia_32e or outside_ia_32e comes first
+    "host.cr4.pcide",                    // needs a 32-bit host
+    "host.rip.bits_63_32",               // needs a 32-bit host
 };
 
 u64 qualification_of(std::string_view id) {
@@ -239,7 +245,7 @@ template <class Expect>
 void run_cases(std::span<const RuleCase> cases, Expect expect) {
     for (const RuleCase& c : cases) {
         const std::string id = c.id;
-            CAPTURE(id);
+        CAPTURE(id);
         {
             T t(c.model);
             c.holds(t);
@@ -253,9 +259,10 @@ void run_cases(std::span<const RuleCase> cases, Expect expect) {
     }
 }
 
-}  // namespace
+} // namespace
 
-TEST_CASE("VM entry: rules of the controls, at their limit and beyond: VM-instruction error 7 [SDM 3C 26.2.1]") {
+TEST_CASE(
+    "VM entry: rules of the controls, at their limit and beyond: VM-instruction error 7 [SDM 3C 26.2.1]") {
     run_cases(control_cases, [](const char* id) { return refused_control(id); });
 }
 
@@ -274,7 +281,7 @@ TEST_CASE("VM entry: every rule has a case, and every case a rule") {
         for (const RuleCase& c : cases) tested.insert(c.id);
     for (const EntryCheckSet& set : entry_check_sets())
         for (const EntryCheck& check : set.checks) {
-            CHECK_MESSAGE(rows.insert(check.id).second, check.id);  // ids are unique
+            CHECK_MESSAGE(rows.insert(check.id).second, check.id); // ids are unique
             CHECK_MESSAGE(tested.contains(check.id), check.id);
         }
     for (const std::string_view id : tested) CHECK_MESSAGE(rows.contains(id), id);
@@ -287,7 +294,8 @@ TEST_CASE("VM entry: a rule that held is evaluated again when an input of it cha
             const std::string id = c.id;
             CAPTURE(id);
             T t(c.model);
-            t.run_guest(1000);  // a first entry passes all; the zeros at RIP or the handler of their fault halt
+            t.run_guest(
+                1000); // a first entry passes all; the zeros at RIP or the handler of their fault halt
             if (!t.in_host()) continue;
             c.holds(t);
             c.broken(t);
@@ -299,7 +307,8 @@ TEST_CASE("VM entry: a rule that held is evaluated again when an input of it cha
 TEST_CASE("VM entry: what makes the non-register state usual breaks no rule of it") {
     T t;
     for (const u64 blocking : {u64{0}, u64{8}})
-        for (const u64 event : {u64{0}, valid_event | 0x40, valid_event | 2 << 8 | 2, valid_event | 3 << 8 | 6}) {
+        for (const u64 event :
+             {u64{0}, valid_event | 0x40, valid_event | 2 << 8 | 2, valid_event | 3 << 8 | 6}) {
             t.set(F::guest_interruptibility_state, blocking);
             t.set(F::vm_entry_interruption_information, event);
             interrupts_on(t);

@@ -5,7 +5,6 @@
 
 namespace exeunt::test::entry_rules {
 
-
 using F = VmcsField;
 using T = VmxHarness;
 using Change = void (*)(T&);
@@ -18,12 +17,14 @@ struct RuleCase {
     const char* model = "intel-max";
 };
 
-inline constexpr u64 width = u64{1} << 46;  // MAXPHYADDR of intel-max
-inline constexpr u64 not_canonical = u64{1} << 56;  // with 57-bit linear addresses
+inline constexpr u64 width = u64{1} << 46;         // MAXPHYADDR of intel-max
+inline constexpr u64 not_canonical = u64{1} << 56; // with 57-bit linear addresses
 inline constexpr u64 canonical_edge = (u64{1} << 56) - 1;
 inline constexpr u64 valid_event = u64{1} << 31;
 
-inline F at(F first, Seg s) { return static_cast<F>(static_cast<unsigned>(first) + static_cast<unsigned>(s)); }
+inline F at(F first, Seg s) {
+    return static_cast<F>(static_cast<unsigned>(first) + static_cast<unsigned>(s));
+}
 inline F selector(Seg s) { return at(F::guest_es_selector, s); }
 inline F base(Seg s) { return at(F::guest_es_base, s); }
 inline F limit(Seg s) { return at(F::guest_es_limit, s); }
@@ -55,4 +56,4 @@ inline void link_to_spare(T& t) {
 
 std::span<const RuleCase> guest_rule_cases();
 
-}  // namespace exeunt::test::entry_rules
+} // namespace exeunt::test::entry_rules

@@ -8,7 +8,7 @@ namespace {
 const RuleCase guest_cases[] = {
     {"guest.cr0.fixed_bits", nothing, [](T& t) { clear_bits(t, F::guest_cr0, CR0::NE); }},
     {"guest.cr0.fixed_bits",
-     [](T& t) {  // PE and PG are free with unrestricted guest
+     [](T& t) { // PE and PG are free with unrestricted guest
          t.guest_mode(Mode::protected32);
      },
      [](T& t) { t.off(secondary::unrestricted_guest); }},
@@ -117,7 +117,8 @@ const RuleCase guest_cases[] = {
     {"guest.tr.access", nothing, [](T& t) { set_bits(t, access(Seg::TR), AR::UNUSABLE); }},
     {"guest.tr.granularity", nothing, [](T& t) { t.set(limit(Seg::TR), 0x10'0067); }},
     {"guest.ldtr.access", usable_ldtr, [](T& t) { set_type(t, Seg::LDTR, 3); }},
-    {"guest.ldtr.granularity", usable_ldtr, [](T& t) { set_bits(t, access(Seg::LDTR), AR::G), t.set(limit(Seg::LDTR), 0x1000); }},
+    {"guest.ldtr.granularity", usable_ldtr,
+     [](T& t) { set_bits(t, access(Seg::LDTR), AR::G), t.set(limit(Seg::LDTR), 0x1000); }},
     {"guest.tables.base_canonical", [](T& t) { t.set(F::guest_gdtr_base, canonical_edge); },
      [](T& t) { t.set(F::guest_gdtr_base, not_canonical); }},
     {"guest.tables.limit_31_16", [](T& t) { t.set(F::guest_idtr_limit, 0xFFFF); },
@@ -164,7 +165,8 @@ const RuleCase guest_cases[] = {
          inject(t, 2, 2);
      },
      [](T& t) { inject(t, 3, 1); }},
-    {"guest.activity.sipi_event", [](T& t) { t.set(F::guest_activity_state, 3); }, [](T& t) { inject(t, 2, 2); }},
+    {"guest.activity.sipi_event", [](T& t) { t.set(F::guest_activity_state, 3); },
+     [](T& t) { inject(t, 2, 2); }},
     {"guest.interruptibility.reserved_bits", [](T& t) { t.set(F::guest_interruptibility_state, 8); },
      [](T& t) { t.set(F::guest_interruptibility_state, 32); }},
     {"guest.interruptibility.sti_and_mov_ss",
@@ -215,7 +217,8 @@ const RuleCase guest_cases[] = {
      [](T& t) { t.set(F::guest_pending_debug_exceptions, 0); }},
     {"guest.pending_debug.bs_clear", [](T& t) { t.set(F::guest_interruptibility_state, 2); },
      [](T& t) { t.set(F::guest_pending_debug_exceptions, DR6::BS); }},
-    {"guest.pending_debug.rtm", nothing, [](T& t) { t.set(F::guest_pending_debug_exceptions, bit(16) | bit(12)); }},
+    {"guest.pending_debug.rtm", nothing,
+     [](T& t) { t.set(F::guest_pending_debug_exceptions, bit(16) | bit(12)); }},
     {"guest.link_pointer.bits_11_0", link_to_spare, [](T& t) { set_bits(t, F::vmcs_link_pointer, 0x800); }},
     {"guest.link_pointer.width", link_to_spare, [](T& t) { set_bits(t, F::vmcs_link_pointer, width); }},
     {"guest.link_pointer.revision", link_to_spare, [](T& t) { t.write(T::spare_region, 1, 4); }},
@@ -230,8 +233,8 @@ const RuleCase guest_cases[] = {
      [](T& t) { t.set(F::vmcs_link_pointer, T::vmcs_region); }},
 };
 
-}  // namespace
+} // namespace
 
 std::span<const RuleCase> guest_rule_cases() { return guest_cases; }
 
-}  // namespace exeunt::test::entry_rules
+} // namespace exeunt::test::entry_rules

@@ -21,7 +21,7 @@ void msr_entry(T& t, unsigned i, u64 index, u64 value) {
     t.write(T::msr_area + 16 * i + 8, value);
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("Guest state: what an entry loads, an exit saves [SDM 3C 26.3.2, 27.3]") {
     T t;
@@ -103,7 +103,8 @@ TEST_CASE("Host state after an exit [SDM 3C 27.5]") {
     CHECK(c.cpl == 0);
 }
 
-TEST_CASE("IA32_EFER without its controls: LMA and LME follow the entry and exit controls [SDM 3C 26.3.2.1, 27.5.1]") {
+TEST_CASE("IA32_EFER without its controls: LMA and LME follow the entry and exit controls [SDM 3C 26.3.2.1, "
+          "27.5.1]") {
     T t;
     t.off(vm_entry::load_ia32_efer);
     t.off(vm_exit::load_ia32_efer);
@@ -124,11 +125,12 @@ TEST_CASE("Exits store IA32_EFER.LMA into IA-32e mode guest: the guest switches 
     t.guest(code("0f 22 c0 0f a2", "mov cr0, eax; cpuid"));
     EXITED(t, ExitReason::cpuid);
     CHECK((t.get(F::vm_entry_controls) & vm_entry::ia_32e_mode_guest));
-    t.run_guest();  // and it still enters
+    t.run_guest(); // and it still enters
     EXITED(t, ExitReason::cpuid);
 }
 
-TEST_CASE("Unrestricted guest: real mode, 16-bit protected mode, virtual-8086 mode run and come back [SDM 3C 26.3.1]") {
+TEST_CASE("Unrestricted guest: real mode, 16-bit protected mode, virtual-8086 mode run and come back [SDM 3C "
+          "26.3.1]") {
     for (const Mode mode : {Mode::real, Mode::protected16, Mode::v8086, Mode::protected32}) {
         T t;
         t.guest_mode(mode);
@@ -235,7 +237,7 @@ TEST_CASE("MSR areas: entries that may not be loaded fail the entry, with their 
         {0x1234'5678, 0, "msr_load.wrmsr"},
         {Msr::IA32_PAT, 2, "msr_load.wrmsr"},
         {Msr::IA32_LSTAR, u64{1} << 62, "msr_load.wrmsr"},
-        {Msr::IA32_EFER, 0, "msr_load.wrmsr"},  // LME with paging on
+        {Msr::IA32_EFER, 0, "msr_load.wrmsr"}, // LME with paging on
     };
     for (const auto& c : cases) {
         const std::string name = c.check;
@@ -245,7 +247,8 @@ TEST_CASE("MSR areas: entries that may not be loaded fail the entry, with their 
         msr_entry(t, 1, c.index, c.value);
         t.set(F::vm_entry_msr_load_address, T::msr_area);
         t.set(F::vm_entry_msr_load_count, 2);
-        const EntryOutcome expected{.reason = 34 | exit_reason_entry_failure, .qualification = 2, .check = c.check};
+        const EntryOutcome expected{
+            .reason = 34 | exit_reason_entry_failure, .qualification = 2, .check = c.check};
         CHECK(t.enter() == expected);
         CHECK(!t.cpu.in_guest);
         CHECK(t.cpu.rip == T::exit_address);
@@ -288,9 +291,10 @@ TEST_CASE("Activity states: HLT and shutdown are entered and wait [SDM 3C 26.6.2
     }
 }
 
-// ---- Translations -----------------------------------------------------------------------------------------------------
+// ---- Translations -------------------------------------------------------------------------------
 
-TEST_CASE("EPT violation: the first access of the guest, and again until the entry is there [SDM 3C 28.2.3.2]") {
+TEST_CASE(
+    "EPT violation: the first access of the guest, and again until the entry is there [SDM 3C 28.2.3.2]") {
     T t;
     t.use_ept();
     t.cpu.r[RBX] = Harness::data_address + 0x123;
@@ -368,7 +372,7 @@ TEST_CASE("Page-modification log: guest writes fill it downwards; full is an exi
 
 TEST_CASE("VPIDs keep translations apart and alive; INVVPID drops them; without VPIDs every entry does "
           "[SDM 3C 28.3]") {
-    constexpr u64 linear = 0x4000'0000;  // 1 GiB: mapped by its own page directory
+    constexpr u64 linear = 0x4000'0000; // 1 GiB: mapped by its own page directory
     const auto sees_stale = [](bool vpid, bool invvpid) {
         T t;
         if (vpid) {
@@ -407,7 +411,7 @@ TEST_CASE("CR0.WP changed by the VMM holds at once, also for cached translations
     T t;
     t.on(secondary::enable_vpid);
     t.set(F::virtual_processor_identifier, 3);
-    t.write(Harness::tables_address + 0x2008, 0x20'0081);  // the second 2 MiB: read-only
+    t.write(Harness::tables_address + 0x2008, 0x20'0081); // the second 2 MiB: read-only
     t.cpu.r[RBX] = 0x3F'0000;
     t.set(F::guest_cr0, t.get(F::guest_cr0) & ~CR0::WP);
     const Code write = code("c6 03 00 0f a2", "mov byte ptr [rbx], 0x00; cpuid");
@@ -420,7 +424,7 @@ TEST_CASE("CR0.WP changed by the VMM holds at once, also for cached translations
     EXITED(t, ExitReason::exception_or_nmi);
 }
 
-// ---- Records -------------------------------------------------------------------------------------------------------------
+// ---- Records ------------------------------------------------------------------------------------
 
 TEST_CASE("Observers see every entry, exit and refusal") {
     T t;

@@ -29,9 +29,9 @@ void not_present_idt(T& t, unsigned vector) { t.write(Harness::idt_address + 16 
 
 const Code cpuid = code("0f a2", "cpuid");
 
-}  // namespace
+} // namespace
 
-// ---- Exceptions -----------------------------------------------------------------------------------------------------
+// ---- Exceptions ---------------------------------------------------------------------------------
 
 TEST_CASE("Exception bitmap: #UD exits or goes to the guest's handler [SDM 3C 25.2]") {
     T t;
@@ -62,7 +62,7 @@ TEST_CASE("Page faults: mask and match turn the bitmap's bit 14 around; CR2 stay
         t.set(F::page_fault_error_code_match, match);
         t.cpu.control.cr2 = 0x5555;
         t.cpu.r[RBX] = u64{0x40'0000'1234};
-        t.guest(code("c6 03 00", "mov byte ptr [rbx], 0x00"));  // not present, write: error code 2
+        t.guest(code("c6 03 00", "mov byte ptr [rbx], 0x00")); // not present, write: error code 2
         REQUIRE(t.in_host());
         if (t.reason() != 0) {
             CHECK(t.cpu.control.cr2 == 0x40'0000'1234);
@@ -82,7 +82,8 @@ TEST_CASE("Page faults: mask and match turn the bitmap's bit 14 around; CR2 stay
     CHECK(!exits(false, 2, 2));
 }
 
-TEST_CASE("Software exceptions: type 6 for INT3, 5 for INT1, with their length; INT n never [SDM 3C 27.2.2]") {
+TEST_CASE(
+    "Software exceptions: type 6 for INT3, 5 for INT1, with their length; INT n never [SDM 3C 27.2.2]") {
     T t;
     t.set(F::exception_bitmap, ~u64{0});
     SUBCASE("INT3") {
@@ -142,7 +143,7 @@ TEST_CASE("Debug exceptions: qualification; DR6 is left alone [SDM 3C Table 27-1
     EXITED(t, ExitReason::exception_or_nmi);
     CHECK(t.interruption() == event(3, 1));
     CHECK(t.cpu.dr6 == DR6::fixed1);
-    CHECK(t.cpu.dr7 == DR7::fixed1);  // the host's
+    CHECK(t.cpu.dr7 == DR7::fixed1); // the host's
 }
 
 TEST_CASE("A fault while an event is delivered: IDT-vectoring information [SDM 3C 27.2.3]") {
@@ -172,7 +173,7 @@ TEST_CASE("Double and triple faults [SDM 3C 25.2, 27.2]") {
     T t;
     not_present_idt(t, 13);
     t.cpu.r[RBX] = u64{1} << 60;
-    const Code gp = code("c6 03 00", "mov byte ptr [rbx], 0x00");  // #GP, then #NP: double fault
+    const Code gp = code("c6 03 00", "mov byte ptr [rbx], 0x00"); // #GP, then #NP: double fault
     SUBCASE("#DF exits for itself") {
         t.set(F::exception_bitmap, bit(8));
         t.guest(gp);
@@ -211,7 +212,7 @@ TEST_CASE("Task switches exit: source, selector, length [SDM 3C Table 27-2]") {
     }
 }
 
-// ---- Interrupts, NMIs, windows ----------------------------------------------------------------------------------------
+// ---- Interrupts, NMIs, windows ------------------------------------------------------------------
 
 TEST_CASE("External interrupts: exit whatever IF is; acknowledged only if asked for [SDM 3C 25.2, 27.2.2]") {
     T t;
@@ -249,14 +250,14 @@ TEST_CASE("External interrupts: exit whatever IF is; acknowledged only if asked 
         EXITED(t, ExitReason::external_interrupt);
         CHECK(t.get(F::guest_activity_state) == 1);
         CHECK(t.guest_rip() == Harness::code_address + 1);
-        CHECK(t.cpu.activity == Activity::hlt);  // the host's own HLT
+        CHECK(t.cpu.activity == Activity::hlt); // the host's own HLT
     }
 }
 
 TEST_CASE("NMIs: exit with NMI exiting, and block NMIs for the host [SDM 3C 25.2, 27.5.5]") {
     T t;
     pend_nmi(t);
-    t.set(F::guest_interruptibility_state, 8);  // blocked until the VMM says otherwise
+    t.set(F::guest_interruptibility_state, 8); // blocked until the VMM says otherwise
     SUBCASE("NMI exiting, blocked by the guest's own blocking") {
         t.on(pin_based::nmi_exiting);
         t.guest(cpuid);
@@ -328,7 +329,8 @@ TEST_CASE("NMI window: no virtual-NMI blocking; IRET opens it [SDM 3C 25.2, 25.3
     SUBCASE("after IRET") {
         t.set(F::guest_interruptibility_state, 8);
         t.set(F::guest_rsp, Harness::stack_top - 40);
-        const u64 frame[] = {Harness::code_address + 0x20, Harness::code64_0, 2, Harness::stack_top, Harness::data_0};
+        const u64 frame[] = {Harness::code_address + 0x20, Harness::code64_0, 2, Harness::stack_top,
+                             Harness::data_0};
         for (unsigned i = 0; i < 5; ++i) t.write(Harness::stack_top - 40 + 8 * i, frame[i]);
         t.guest(code("48 cf", "iretq"));
         EXITED(t, ExitReason::nmi_window);
@@ -377,7 +379,7 @@ TEST_CASE("INIT and SIPI [SDM 3C 25.2]") {
         t.guest(cpuid);
         CHECK(t.cpu.in_guest);
         t.cpu.signals().sipi(0x9F);
-        t.run_guest();  // the NMI is the host's now
+        t.run_guest(); // the NMI is the host's now
         CHECK(t.reason() == 4);
         CHECK(t.qualification() == 0x9F);
         CHECK(t.get(F::guest_activity_state) == 3);

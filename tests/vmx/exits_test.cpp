@@ -1,4 +1,5 @@
-// VM exits of instructions: conditions, qualification, instruction information, length. SDM 3C 25.1, 25.3, 27.2.
+// VM exits of instructions: conditions, qualification, instruction information, length. SDM
+// 3C 25.1, 25.3, 27.2.
 #include "tests/support/vmx_harness.hpp"
 
 #include <doctest/doctest.h>
@@ -44,16 +45,18 @@ const ConditionalCase conditional[] = {
     {"44 0f 22 c1", "mov cr8, rcx", ExitReason::control_register_access,
      [](T& t) { t.on(primary::cr8_load_exiting); }},
     {"0f 21 f9", "mov rcx, dr7", ExitReason::mov_dr, [](T& t) { t.on(primary::mov_dr_exiting); }},
-    {"e4 80", "in al, 0x80", ExitReason::io_instruction, [](T& t) { t.on(primary::unconditional_io_exiting); }},
+    {"e4 80", "in al, 0x80", ExitReason::io_instruction,
+     [](T& t) { t.on(primary::unconditional_io_exiting); }},
     {"0f 01 03", "sgdt [rbx]", ExitReason::access_to_gdtr_or_idtr,
      [](T& t) { t.on(secondary::descriptor_table_exiting); }},
     {"0f 00 c0", "sldt eax", ExitReason::access_to_ldtr_or_tr,
      [](T& t) { t.on(secondary::descriptor_table_exiting); }},
 };
 
-}  // namespace
+} // namespace
 
-TEST_CASE("Conditional exits: with their control and only then, at the instruction, with its length [SDM 3C 25.1.3]") {
+TEST_CASE("Conditional exits: with their control and only then, at the instruction, with its length [SDM 3C "
+          "25.1.3]") {
     for (const ConditionalCase& c : conditional) {
         const std::string name = c.text;
         CAPTURE(name);
@@ -66,7 +69,7 @@ TEST_CASE("Conditional exits: with their control and only then, at the instructi
             if (exits) c.change(t);
             Code with_cpuid = code(c.bytes, c.text);
             const auto length = with_cpuid.bytes.size();
-            with_cpuid.bytes.insert(with_cpuid.bytes.end(), {0x0F, 0xA2});  // CPUID always exits
+            with_cpuid.bytes.insert(with_cpuid.bytes.end(), {0x0F, 0xA2}); // CPUID always exits
             with_cpuid.text.clear();
             t.set(F::guest_rflags, RFLAGS::FIXED1 | RFLAGS::RF);
             t.guest(with_cpuid);
@@ -74,14 +77,14 @@ TEST_CASE("Conditional exits: with their control and only then, at the instructi
                 EXITED(t, c.reason);
                 CHECK(t.guest_rip() == Harness::code_address);
                 CHECK(t.length() == length);
-                CHECK((t.get(F::guest_rflags) & RFLAGS::RF) == 0);  // 27.3.3
+                CHECK((t.get(F::guest_rflags) & RFLAGS::RF) == 0); // 27.3.3
                 CHECK(t.interruption() == 0);
                 CHECK(t.vectoring() == 0);
             } else if (c.reason == ExitReason::hlt) {
                 CHECK(t.cpu.in_guest);
                 CHECK(t.cpu.activity == Activity::hlt);
             } else if (c.reason == ExitReason::rdtscp || c.reason == ExitReason::rdpmc) {
-                CHECK(t.cpu.in_guest);  // #UD, #GP: the guest's handler halts
+                CHECK(t.cpu.in_guest); // #UD, #GP: the guest's handler halts
                 CHECK(t.vector_reached() == (c.reason == ExitReason::rdpmc ? 13 : 6));
             } else {
                 EXITED(t, ExitReason::cpuid);
@@ -127,7 +130,7 @@ TEST_CASE("VMX instructions in a guest without CR0.PE: #UD, no exit [SDM 3C 25.1
     t.guest_mode(Mode::real);
     t.guest(code("0f 01 c2"));
     EXITED(t, ExitReason::hlt);
-    CHECK(t.guest_rip() == 16 * 6);  // the handler of #UD in the vector table
+    CHECK(t.guest_rip() == 16 * 6); // the handler of #UD in the vector table
 }
 
 TEST_CASE("Instruction information: addressing and register operands [SDM 3C Tables 27-9 to 27-14]") {
@@ -141,8 +144,10 @@ TEST_CASE("Instruction information: addressing and register operands [SDM 3C Tab
     constexpr u32 address64 = 2 << 7, ds = 3 << 15, fs = 4 << 15, no_index = 1 << 22, no_base = 1 << 27;
     const auto base = [](u32 n) { return n << 23; };
     const auto index = [](u32 n, u32 scale) { return n << 18 | scale; };
-    CHECK(information("66 0f c7 74 8b f0", "vmclear [rbx+rcx*4-0x10]") == (index(1, 2) | address64 | ds | base(3)));
-    CHECK(information("0f c7 35 04 00 00 00", "vmptrld [0x000000000001000B]") == (address64 | ds | no_index | no_base));
+    CHECK(information("66 0f c7 74 8b f0", "vmclear [rbx+rcx*4-0x10]") ==
+          (index(1, 2) | address64 | ds | base(3)));
+    CHECK(information("0f c7 35 04 00 00 00", "vmptrld [0x000000000001000B]") ==
+          (address64 | ds | no_index | no_base));
     CHECK(information("64 0f c7 3b", "vmptrst fs:[rbx]") == (address64 | fs | no_index | base(3)));
     CHECK(information("67 0f c7 3b", "vmptrst [ebx]") == (1 << 7 | ds | no_index | base(3)));
     // VMREAD: destination in bits 6:3 and bit 10, or memory; encoding register in bits 31:28.
@@ -153,9 +158,12 @@ TEST_CASE("Instruction information: addressing and register operands [SDM 3C Tab
     constexpr Change tables = [](T& t) { t.on(secondary::descriptor_table_exiting); };
     constexpr u32 size32 = 1 << 11;
     CHECK(information("0f 01 03", "sgdt [rbx]", tables) == (address64 | ds | no_index | base(3) | size32));
-    CHECK(information("0f 01 0b", "sidt [rbx]", tables) == (address64 | ds | no_index | base(3) | size32 | 1 << 28));
-    CHECK(information("0f 01 13", "lgdt [rbx]", tables) == (address64 | ds | no_index | base(3) | size32 | 2 << 28));
-    CHECK(information("0f 01 1b", "lidt [rbx]", tables) == (address64 | ds | no_index | base(3) | size32 | 3 << 28));
+    CHECK(information("0f 01 0b", "sidt [rbx]", tables) ==
+          (address64 | ds | no_index | base(3) | size32 | 1 << 28));
+    CHECK(information("0f 01 13", "lgdt [rbx]", tables) ==
+          (address64 | ds | no_index | base(3) | size32 | 2 << 28));
+    CHECK(information("0f 01 1b", "lidt [rbx]", tables) ==
+          (address64 | ds | no_index | base(3) | size32 | 3 << 28));
     CHECK(information("0f 00 c1", "sldt ecx", tables) == (1 << 3 | 1 << 10));
     CHECK(information("0f 00 c9", "str ecx", tables) == (1 << 3 | 1 << 10 | 1 << 28));
     CHECK(information("0f 00 d1", "lldt cx", tables) == (1 << 3 | 1 << 10 | 2 << 28));
@@ -169,7 +177,7 @@ TEST_CASE("Instruction information: addressing and register operands [SDM 3C Tab
 TEST_CASE("Faults that outrank exits: CPL, CR4.TSD, disabled instructions [SDM 3C 25.1.1, 25.3]") {
     const auto vector_of = [](const char* bytes, const char* text, Change change) {
         T t;
-        for (const Seg s : {Seg::CS, Seg::SS}) {  // CPL 3
+        for (const Seg s : {Seg::CS, Seg::SS}) { // CPL 3
             const auto i = static_cast<unsigned>(s);
             const auto at = [&](F first) { return static_cast<F>(static_cast<unsigned>(first) + i); };
             t.set(at(F::guest_es_selector), s == Seg::CS ? Harness::code64_3 : Harness::data_3);
@@ -188,7 +196,8 @@ TEST_CASE("Faults that outrank exits: CPL, CR4.TSD, disabled instructions [SDM 3
               t.on(primary::rdtsc_exiting);
               t.set(F::guest_cr4, t.get(F::guest_cr4) | CR4::TSD);
           }) == 13);
-    CHECK(vector_of("0f 01 f9", "rdtscp", [](T& t) { t.set(F::guest_cr4, t.get(F::guest_cr4) | CR4::TSD); }) == 6);
+    CHECK(vector_of("0f 01 f9", "rdtscp",
+                    [](T& t) { t.set(F::guest_cr4, t.get(F::guest_cr4) | CR4::TSD); }) == 6);
     CHECK(vector_of("66 0f 38 82 0b", "invpcid rcx, xmmword ptr [rbx]", nothing) == 6);
     CHECK(vector_of("66 0f 38 82 0b", "invpcid rcx, xmmword ptr [rbx]",
                     [](T& t) { t.on(secondary::enable_invpcid); }) == 13);

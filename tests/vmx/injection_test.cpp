@@ -16,7 +16,9 @@ constexpr u32 valid = u32{1} << 31;
 constexpr u32 event(unsigned type, unsigned vector, bool error = false) {
     return valid | type << 8 | vector | (error ? 1u << 11 : 0);
 }
-void inject(T& t, unsigned type, unsigned vector) { t.set(F::vm_entry_interruption_information, event(type, vector)); }
+void inject(T& t, unsigned type, unsigned vector) {
+    t.set(F::vm_entry_interruption_information, event(type, vector));
+}
 u64 handler(unsigned vector) { return Harness::handler_address + 16 * vector; }
 void interrupts_on(T& t) { t.set(F::guest_rflags, RFLAGS::FIXED1 | RFLAGS::IF); }
 void virtual_nmis(T& t) {
@@ -28,9 +30,9 @@ void pend_nmi(T& t) { t.cpu.nmi_pending = t.cpu.nmi_blocked = true; }
 
 const Code cpuid = code("0f a2", "cpuid");
 
-}  // namespace
+} // namespace
 
-// ---- Timers and traps ---------------------------------------------------------------------------------------------------
+// ---- Timers and traps ---------------------------------------------------------------------------
 
 TEST_CASE("VMX-preemption timer: counts TSC / 32, 0 expires before any instruction; its value is saved "
           "[SDM 3C 25.5.1, 26.6.4]") {
@@ -53,7 +55,7 @@ TEST_CASE("VMX-preemption timer: counts TSC / 32, 0 expires before any instructi
     SUBCASE("what is left") {
         t.set(F::vmx_preemption_timer_value, 1000);
         t.cpu.r[RCX] = 3200;
-        t.guest(code("ff c9 75 fc 0f a2", ""));  // 6400 instructions: 200 counts
+        t.guest(code("ff c9 75 fc 0f a2", "")); // 6400 instructions: 200 counts
         EXITED(t, ExitReason::cpuid);
         const u64 left = t.get(F::vmx_preemption_timer_value);
         CHECK(left >= 799);
@@ -75,7 +77,8 @@ TEST_CASE("VMX-preemption timer: counts TSC / 32, 0 expires before any instructi
     }
 }
 
-TEST_CASE("Monitor trap flag: after one instruction, after delivery of an event, after an iteration [SDM 3C 25.5.2]") {
+TEST_CASE("Monitor trap flag: after one instruction, after delivery of an event, after an iteration [SDM 3C "
+          "25.5.2]") {
     T t;
     t.on(primary::monitor_trap_flag);
     SUBCASE("an instruction") {
@@ -111,7 +114,8 @@ TEST_CASE("Monitor trap flag: after one instruction, after delivery of an event,
     EXITED(t, ExitReason::monitor_trap_flag);
 }
 
-TEST_CASE("MOV SS and single-stepping: pending debug exceptions are saved and come back [SDM 3C 26.6.3, 27.3.4]") {
+TEST_CASE(
+    "MOV SS and single-stepping: pending debug exceptions are saved and come back [SDM 3C 26.6.3, 27.3.4]") {
     T t;
     t.set(F::guest_rflags, RFLAGS::FIXED1 | RFLAGS::TF);
     t.set(F::guest_interruptibility_state, 2);
@@ -124,7 +128,8 @@ TEST_CASE("MOV SS and single-stepping: pending debug exceptions are saved and co
     CHECK(t.enter() == entered());
 }
 
-TEST_CASE("Pending debug exceptions are delivered right after entry unless something is injected [SDM 3C 26.6.3]") {
+TEST_CASE(
+    "Pending debug exceptions are delivered right after entry unless something is injected [SDM 3C 26.6.3]") {
     T t;
     t.set(F::guest_pending_debug_exceptions, bit(12) | DR6::B1);
     t.set(F::exception_bitmap, bit(1));
@@ -145,7 +150,7 @@ TEST_CASE("Pending debug exceptions are delivered right after entry unless somet
     }
 }
 
-// ---- Injection ----------------------------------------------------------------------------------------------------------
+// ---- Injection ----------------------------------------------------------------------------------
 
 TEST_CASE("Event injection: every type through the guest's IDT, with its return address [SDM 3C 26.5]") {
     const struct {
@@ -153,8 +158,8 @@ TEST_CASE("Event injection: every type through the guest's IDT, with its return 
         u64 length, returns_to;
         bool error;
     } cases[] = {
-        {0, 0x40, 0, 0, false}, {2, 2, 0, 0, false},    {3, 6, 0, 0, false},    {3, 13, 0, 0, true},
-        {4, 0x80, 2, 2, false}, {5, 1, 1, 1, false},    {6, 3, 1, 1, false},    {4, 0x80, 0, 0, false},
+        {0, 0x40, 0, 0, false}, {2, 2, 0, 0, false}, {3, 6, 0, 0, false}, {3, 13, 0, 0, true},
+        {4, 0x80, 2, 2, false}, {5, 1, 1, 1, false}, {6, 3, 1, 1, false}, {4, 0x80, 0, 0, false},
     };
     for (const auto& c : cases) {
         CAPTURE(c.type);
@@ -165,7 +170,7 @@ TEST_CASE("Event injection: every type through the guest's IDT, with its return 
         t.set(F::vm_entry_interruption_information, event(c.type, c.vector, c.error));
         t.set(F::vm_entry_exception_error_code, 0xABC);
         t.set(F::vm_entry_instruction_length, c.length);
-        t.set(F::exception_bitmap, ~u64{0});  // says nothing about injected events
+        t.set(F::exception_bitmap, ~u64{0}); // says nothing about injected events
         t.cpu.control.cr2 = 0x7777;
         t.guest(cpuid);
         EXITED(t, ExitReason::hlt);
@@ -193,7 +198,9 @@ TEST_CASE("Event injection: gates' privilege counts for software interrupts only
     for (const unsigned type : {3u, 4u}) {
         T t;
         for (const Seg s : {Seg::CS, Seg::SS}) {
-            const auto at = [&](F first) { return static_cast<F>(static_cast<unsigned>(first) + static_cast<unsigned>(s)); };
+            const auto at = [&](F first) {
+                return static_cast<F>(static_cast<unsigned>(first) + static_cast<unsigned>(s));
+            };
             t.set(at(F::guest_es_selector), s == Seg::CS ? Harness::code64_3 : Harness::data_3);
             t.set(at(F::guest_es_access_rights), t.get(at(F::guest_es_access_rights)) | AR::DPL);
         }
@@ -259,7 +266,7 @@ TEST_CASE("Priority: MTF before debug traps before the timer before windows and 
     T t;
     virtual_nmis(t);
     interrupts_on(t);
-    inject(t, 7, 0);  // pending MTF
+    inject(t, 7, 0); // pending MTF
     t.set(F::guest_pending_debug_exceptions, bit(12) | DR6::B0);
     t.set(F::exception_bitmap, bit(1));
     t.on(pin_based::activate_vmx_preemption_timer);
@@ -276,7 +283,7 @@ TEST_CASE("Priority: MTF before debug traps before the timer before windows and 
         return t.reason();
     };
     CHECK(next() == 37);
-    CHECK(t.get(F::guest_pending_debug_exceptions) == (bit(12) | DR6::B0));  // kept
+    CHECK(t.get(F::guest_pending_debug_exceptions) == (bit(12) | DR6::B0)); // kept
     CHECK(next() == 0);
     CHECK(t.interruption() == event(3, 1));
     CHECK(next() == 52);

@@ -53,7 +53,8 @@ public:
 };
 
 void expect_everywhere(const Stop& expected, void (*prepare)(Instructions&)) {
-    for (const Code& what : {vmxoff, vmclear, vmptrld, vmptrst, vmread, vmwrite, vmlaunch, vmresume, invept, invvpid}) {
+    for (const Code& what :
+         {vmxoff, vmclear, vmptrld, vmptrst, vmread, vmwrite, vmlaunch, vmresume, invept, invvpid}) {
         CAPTURE(what.text);
         Instructions t;
         prepare(t);
@@ -61,7 +62,7 @@ void expect_everywhere(const Stop& expected, void (*prepare)(Instructions&)) {
     }
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("VMX instructions: outside VMX operation #UD, also VMCALL [SDM 3C 30.3]") {
     expect_everywhere(ud, [](Instructions& t) { t.leave_vmx(); });
@@ -80,9 +81,9 @@ TEST_CASE("VMX instructions: CPL above 0 is #GP(0) [SDM 3C 30.3]") {
 }
 
 TEST_CASE("VMX instructions: compatibility mode is #UD, before CPL [SDM 3C 30.3]") {
-    for (const Code& what : {code("0f 01 c4", "vmxoff"), code("0f c7 30", "vmptrld [eax]"),
-                             code("0f 01 c2", "vmlaunch"), code("0f 01 c1", "vmcall"),
-                             code("f3 0f c7 30", "vmxon [eax]")}) {
+    for (const Code& what :
+         {code("0f 01 c4", "vmxoff"), code("0f c7 30", "vmptrld [eax]"), code("0f 01 c2", "vmlaunch"),
+          code("0f 01 c1", "vmcall"), code("f3 0f c7 30", "vmxon [eax]")}) {
         Instructions t;
         t.enter_ring3();
         t.cpu.seg(Seg::CS).access = (t.cpu.seg(Seg::CS).access & ~AR::L) | AR::DB;
@@ -115,7 +116,7 @@ TEST_CASE("VMXON: CR4.VMXE, fixed bits, feature control, region, root operation 
             CHECK(ended(t.cpu) == Ended::fail_invalid);
             CHECK(!t.vmx.operating());
         }
-        t.write(VmxHarness::vmxon_region + 3, 0x80 | t.read(VmxHarness::vmxon_region + 3, 1), 1);  // bit 31
+        t.write(VmxHarness::vmxon_region + 3, 0x80 | t.read(VmxHarness::vmxon_region + 3, 1), 1); // bit 31
         CHECK(t.with_pointer(vmxon, VmxHarness::vmxon_region) == done);
         CHECK(ended(t.cpu) == Ended::fail_invalid);
     }
@@ -149,7 +150,7 @@ TEST_CASE("VMCLEAR: errors 2 and 3; the current VMCS goes; the launch state is c
     CHECK(t.vmx.current() == nullptr);
     CHECK(t.error_of(vmptrld, VmxHarness::vmcs_region) == 0);
     CHECK(!t.vmx.current()->launched());
-    CHECK(t.get(F::guest_rip) == 0x1234'5678'9ABC);  // the region kept it
+    CHECK(t.get(F::guest_rip) == 0x1234'5678'9ABC); // the region kept it
 }
 
 TEST_CASE("VMPTRLD: errors 9, 10 and 11; VMPTRST; fields of several VMCSs apart [SDM 3C 30.3]") {
@@ -172,14 +173,15 @@ TEST_CASE("VMPTRLD: errors 9, 10 and 11; VMPTRST; fields of several VMCSs apart 
     CHECK(t.read(Harness::data_address + 8) == ~u64{0});
 }
 
-TEST_CASE("VMREAD and VMWRITE: without a current VMCS VMfailInvalid; unsupported component 12 [SDM 3C 30.3]") {
+TEST_CASE(
+    "VMREAD and VMWRITE: without a current VMCS VMfailInvalid; unsupported component 12 [SDM 3C 30.3]") {
     Instructions t;
-    t.cpu.r[RCX] = 0x4003;  // a high access of a 32-bit field
+    t.cpu.r[RCX] = 0x4003; // a high access of a 32-bit field
     CHECK(t.error_of(vmread, 0) == 12);
     CHECK(t.error_of(vmwrite, 0) == 12);
-    t.cpu.r[RCX] = 0x2016;  // posted interrupts are not offered
+    t.cpu.r[RCX] = 0x2016; // posted interrupts are not offered
     CHECK(t.error_of(vmread, 0) == 12);
-    t.cpu.r[RCX] = 0x1'0000'4000;  // bits 63:32 count in 64-bit mode
+    t.cpu.r[RCX] = 0x1'0000'4000; // bits 63:32 count in 64-bit mode
     CHECK(t.error_of(vmread, 0) == 12);
     CHECK(t.with_pointer(vmclear, VmxHarness::vmcs_region) == done);
     CHECK(t.step(vmread) == done);
