@@ -20,6 +20,7 @@ CodeMode code_mode(const Cpu& cpu) {
 /// Whether the instruction must be the last of its block.
 bool ends_block(const Insn& insn) {
     if (insn.row == nullptr || insn.row->ends == Ends::block || insn.row->intercept != Intercept::none) return true;
+    if (insn.row->fault) return true;  // SWAPGS: its general handler leaves the block
     if (insn.repeat != Repeat::none && insn.operand_count == 0) return true;  // string instructions
     for (unsigned i = 0; i < insn.operand_count; ++i)
         switch (insn.operand[i].kind) {
