@@ -146,7 +146,10 @@ void RunLoop::run_slice() {
             waiting_[current_] = true;
             in_slice_ = false;
             break;
-        case RunEnd::yielded: in_slice_ = in_slice_ && cpus_.size() == 1; break;
+        case RunEnd::yielded:
+            // Where a run ends is not a yield: a replay that ends at this tick by its limit has the same state.
+            if (!ending_) in_slice_ = in_slice_ && cpus_.size() == 1;
+            break;
         case RunEnd::shutdown:
             end({.reason = EndReason::shutdown,
                  .cpu = current_,
