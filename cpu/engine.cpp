@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fmt/format.h>
 
 namespace exeunt {
 
@@ -196,10 +197,11 @@ const Op* general_last(Cpu& cpu, const Op* op) {
 const Op* not_modelled(Cpu& cpu, const Op* op) {
     cpu.rip = cpu.r[MemoryOperand::rip_register] + op->offset;
     const Insn& insn = *op->insn;
-    const auto mode = cpu.current_block->mode;
-    return leave(cpu, op,
-                 cpu.unmodelled("the instruction " + disassemble(mode, {insn.bytes.data(), insn.length}, cpu.rip),
-                                "SDM 2"));
+    std::string bytes;
+    for (unsigned i = 0; i < insn.length; ++i) bytes += fmt::format(" {:02x}", insn.bytes[i]);
+    const std::string text = disassemble(cpu.current_block->mode, {insn.bytes.data(), insn.length}, cpu.rip);
+    return leave(cpu, op, cpu.unmodelled(fmt::format("the instruction{} \"{}\"", bytes, text),
+                                         "SDM 2A 3.1 \"Interpreting the Instruction Reference Pages\""));
 }
 
 const Op* end_of_block(Cpu& cpu, const Op*) {
