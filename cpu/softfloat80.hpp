@@ -77,11 +77,12 @@ struct Extracted {
     Extended exponent, significand;
 };
 Extracted extract_exponent(const Extended& a, Environment& e);
-/// FPREM and FPREM1. `partial`: the reduction is not complete (C2); otherwise the low three bits of the quotient.
+/// FPREM and FPREM1.
 struct Remainder {
     Extended value;
-    unsigned quotient = 0;
-    bool partial = false;
+    unsigned quotient = 0;  ///< its low three bits
+    bool partial = false;   ///< the reduction is not complete (C2), and `quotient` is 0
+    bool numbers = false;   ///< neither NaN nor invalid operation: there is a quotient
 };
 Remainder remainder(const Extended& a, const Extended& b, bool to_nearest, Environment& e);
 /// `signals_quiet`: a QNaN is an invalid operand, too (FCOM, not FUCOM).

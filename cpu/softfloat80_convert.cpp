@@ -20,7 +20,8 @@ constexpr T signed_bits(bool negative, T magnitude) {
 template <class T>
 T narrow_overflow(bool negative, Environment& e) {
     e.raise(FSW::OE);
-    if (e.masked(FSW::OE)) e.raise(FSW::PE);
+    if (!e.masked(FSW::OE)) return 0;  // nothing is stored
+    e.raise(FSW::PE);
     const Rounding rounding = e.rounding();
     e.up = rounding == Rounding::nearest || rounding == (negative ? Rounding::down : Rounding::up);
     return signed_bits<T>(negative, e.up ? softfloat::infinity<T> : static_cast<T>(softfloat::infinity<T> - 1));

@@ -122,10 +122,11 @@ inline constexpr int largest_exponent = bias, least_exponent = 1 - bias;
 constexpr Extended overflowed(bool negative, unsigned precision, const Rounded& r, int exponent, Environment& e) {
     e.raise(FSW::OE);
     if (!e.masked(FSW::OE)) {
-        if (r.inexact) e.raise(FSW::PE);
-        e.up = r.up;
         exponent -= exponent_adjustment;
-        return exponent > largest_exponent ? infinity(negative) : packed(negative, exponent, r.significand);
+        const bool massive = exponent > largest_exponent;
+        if (r.inexact || massive) e.raise(FSW::PE);
+        e.up = r.up || massive;
+        return massive ? infinity(negative) : packed(negative, exponent, r.significand);
     }
     e.raise(FSW::PE);
     const Rounding rounding = e.rounding();
@@ -137,10 +138,11 @@ constexpr Extended overflowed(bool negative, unsigned precision, const Rounded& 
 constexpr Extended underflowed(bool negative, u128 significand, int exponent, unsigned precision, const Rounded& r,
                                int rounded_exponent, Environment& e) {
     if (!e.masked(FSW::UE)) {
-        e.raise(r.inexact ? FSW::UE | FSW::PE : FSW::UE);
-        e.up = r.up;
         rounded_exponent += exponent_adjustment;
-        if (rounded_exponent < least_exponent) return zero(negative);
+        const bool massive = rounded_exponent < least_exponent;
+        e.raise(r.inexact || massive ? FSW::UE | FSW::PE : FSW::UE);
+        e.up = r.up && !massive;
+        if (massive) return zero(negative);
         return packed(negative, rounded_exponent, r.significand);
     }
     const u128 shifted = shift_right_sticky(significand, static_cast<unsigned>(least_exponent - exponent));

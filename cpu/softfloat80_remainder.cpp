@@ -47,6 +47,7 @@ namespace {
 /// FPREM and FPREM1 of two numbers.
 Remainder reduce(const Number& a, const Number& b, bool to_nearest, Environment& e) {
     Remainder result;
+    result.numbers = true;
     const int difference = a.exponent - b.exponent;
     // Without a complete reduction the exponent goes down by 32 to 63.
     result.partial = difference >= 64;
@@ -89,6 +90,7 @@ Remainder remainder(const Extended& a, const Extended& b, bool to_nearest, Envir
     }
     if (!accept(ka, kb, e)) return {default_nan};
     result.value = a;
+    result.numbers = true;
     if (ka == Kind::zero) return result;
     Number x = unpack(a), y{};
     if (kb != Kind::infinity) y = unpack(b);

@@ -5,7 +5,7 @@
 // Processors give results within 1 ulp of these (1.5 ulps when not rounding to nearest). As on processors, FSIN, FCOS,
 // FSINCOS and FPTAN reduce their argument with a pi of 66 bits, so that of a large argument the result is not that of
 // the mathematical function. Precision control has no effect. Outside the domains that the manual gives, where it
-// leaves the result undefined, F2XM1 returns its argument and FYL2XP1 an invalid operation for x < -1, otherwise the
+// leaves the result undefined, F2XM1 returns its argument and FYL2XP1 an invalid operation for x <= -1, otherwise the
 // value of the function.
 #include "cpu/softfloat80_parts.hpp"
 

@@ -86,10 +86,13 @@ Result<void> partial_remainder(Cpu& cpu, const Insn& insn, bool to_nearest) {
         stack_underflow(e);
     else
         r = softfloat80::remainder(st(x87, 0), st(x87, 1), to_nearest, e);
-    if (!conclude(cpu, insn, e)) return {};
-    x87.status = static_cast<u16>((x87.status & ~FSW::conditions) | (r.partial ? FSW::C2 : 0) |
-                                  (r.quotient & 4 ? FSW::C0 : 0) | (r.quotient & 2 ? FSW::C3 : 0) |
-                                  (r.quotient & 1 ? FSW::C1 : 0));
+    const bool completes = conclude(cpu, insn, e);
+    // C0 and C3 tell of a quotient only; C2 is cleared in any case.
+    const u16 cleared = completes && r.numbers ? FSW::C0 | FSW::C2 | FSW::C3 : FSW::C2;
+    x87.status = static_cast<u16>(x87.status & ~cleared);
+    if (!completes) return {};
+    x87.status |= static_cast<u16>((r.partial ? FSW::C2 : 0) | (r.quotient & 4 ? FSW::C0 : 0) |
+                                   (r.quotient & 2 ? FSW::C3 : 0) | (r.quotient & 1 ? FSW::C1 : 0));
     set_st(x87, 0, r.value);
     return {};
 }

@@ -28,12 +28,13 @@ constexpr u16 condition_codes(Relation r) {
     }
 }
 
-/// Sets C3, C2 and C0, and pops.
+/// Sets C3, C2 and C0, and pops. Unmasked, #I keeps both from happening (SDM 2A FCOM), #D only the second.
 Result<void> into_status(Cpu& cpu, const Insn& insn, Relation r, const Environment& e, unsigned pops) {
     X87State& x87 = cpu.x87;
-    if (!conclude(cpu, insn, e)) return {};
-    x87.status = static_cast<u16>((x87.status & ~(FSW::C0 | FSW::C2 | FSW::C3)) | condition_codes(r));
-    while (pops-- > 0) pop(x87);
+    const bool completes = conclude(cpu, insn, e);
+    if (!(e.unmasked() & FSW::IE))
+        x87.status = static_cast<u16>((x87.status & ~(FSW::C0 | FSW::C2 | FSW::C3)) | condition_codes(r));
+    while (completes && pops-- > 0) pop(x87);
     return {};
 }
 
@@ -59,11 +60,14 @@ Result<void> compare_flags(Cpu& cpu, const Insn& insn, QuietNan quiet_nan, bool 
     const unsigned i = register_number(insn);
     const bool defined = !is_empty(x87, 0) && !is_empty(x87, i);
     const Relation r = relation(defined, st(x87, 0), st(x87, i), quiet_nan, e);
-    if (!conclude(cpu, insn, e)) return {};
+    const bool completes = conclude(cpu, insn, e);
     const bool unordered = r == Relation::unordered;
-    cpu.flags.set_arithmetic((unordered || r == Relation::less ? RFLAGS::CF : 0) | (unordered ? RFLAGS::PF : 0) |
-                             (unordered || r == Relation::equal ? RFLAGS::ZF : 0));
-    if (pops) pop(x87);
+    const u64 result = (unordered || r == Relation::less ? RFLAGS::CF : 0) | (unordered ? RFLAGS::PF : 0) |
+                       (unordered || r == Relation::equal ? RFLAGS::ZF : 0);
+    // An unmasked #I leaves these three alone; OF, SF and AF are cleared in any case (SDM 2A FCOMI).
+    static constexpr u64 kept = RFLAGS::CF | RFLAGS::PF | RFLAGS::ZF;
+    cpu.flags.set_arithmetic(e.unmasked() & FSW::IE ? cpu.flags.arithmetic() & kept : result);
+    if (completes && pops) pop(x87);
     return {};
 }
 

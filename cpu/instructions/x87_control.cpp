@@ -219,7 +219,7 @@ Result<void> exec_FDECSTP(Cpu& cpu, const Insn& insn) { return turn(cpu, insn, 7
 
 Result<void> exec_FFREE(Cpu& cpu, const Insn& insn) {
     TRY(ready(cpu));
-    note(cpu, insn);
+    conclude(cpu, insn, Environment{cpu.x87.control});
     set_empty(cpu.x87, register_number(insn));
     return {};
 }

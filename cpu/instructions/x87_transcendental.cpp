@@ -39,9 +39,9 @@ Result<void> trigonometric(Cpu& cpu, const Insn& insn, Function function, bool p
         stack_overflow(e);
     else
         r = softfloat80::trigonometric(st(x87, 0), function, e);
-    if (!conclude(cpu, insn, e)) return {};
+    const bool completes = conclude(cpu, insn, e);
     x87.status = static_cast<u16>((x87.status & ~FSW::C2) | (r.out_of_range ? FSW::C2 : 0));
-    if (r.out_of_range) return {};
+    if (!completes || r.out_of_range) return {};
     set_st(x87, 0, function == Function::cosine ? r.cosine : r.sine);
     if (pushes) push(x87, r.cosine);
     return {};

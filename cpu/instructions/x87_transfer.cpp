@@ -39,7 +39,7 @@ Result<void> store_image(Cpu& cpu, const Insn& insn, const Image& image) {
     return cpu.store_bytes(insn.memory.segment, cpu.effective_address(insn), image.data(), sizeof image);
 }
 
-/// Pushes `value`, in which `e` found something, unless the stack is full.
+/// Pushes `value`, in which `e` found something, unless the stack is full. Of a load, only #I withholds the result.
 [[gnu::always_inline]] inline Result<void> push_result(Cpu& cpu, const Insn& insn, const Extended& value,
                                                        Environment& e) {
     X87State& x87 = cpu.x87;
@@ -49,7 +49,8 @@ Result<void> store_image(Cpu& cpu, const Insn& insn, const Image& image) {
         if (conclude(cpu, insn, full)) push(x87, softfloat80::default_nan);
         return {};
     }
-    if (conclude(cpu, insn, e)) [[likely]]
+    conclude(cpu, insn, e);
+    if (!(e.unmasked() & FSW::IE)) [[likely]]
         push(x87, value);
     return {};
 }
@@ -155,15 +156,15 @@ Result<void> push_constant(Cpu& cpu, const Insn& insn, const Constant& constant)
 Result<void> move_if(Cpu& cpu, const Insn& insn, bool condition) {
     TRY(ready(cpu));
     X87State& x87 = cpu.x87;
-    Environment e{x87.control};
     const unsigned i = register_number(insn);
-    const bool empty = is_empty(x87, 0) || is_empty(x87, i);
-    if (empty) stack_underflow(e);
-    if (!conclude(cpu, insn, e)) return {};
-    if (empty)
-        set_st(x87, 0, softfloat80::default_nan);
-    else if (condition)
-        set_st(x87, 0, st(x87, i));
+    if (is_empty(x87, 0) || is_empty(x87, i)) [[unlikely]] {
+        Environment e{x87.control};
+        stack_underflow(e);
+        if (conclude(cpu, insn, e)) set_st(x87, 0, softfloat80::default_nan);
+        return {};
+    }
+    note(cpu, insn);  // C1 stays as it is
+    if (condition) set_st(x87, 0, st(x87, i));
     return {};
 }
 
