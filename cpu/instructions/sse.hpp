@@ -88,8 +88,11 @@ template <class T, unsigned Bytes, class F>
 [[gnu::cold]] Stop sse_unavailable(const Cpu& cpu);
 
 /// Instructions that touch XMM registers or MXCSR. SDM 3A Table 13-1, 2.5.
+[[gnu::always_inline]] inline bool is_sse_available(const Cpu& cpu) {
+    return !(cpu.control.cr0 & (CR0::EM | CR0::TS)) && (cpu.control.cr4 & CR4::OSFXSR);
+}
 [[gnu::always_inline]] inline Result<void> sse_available(const Cpu& cpu) {
-    if ((cpu.control.cr0 & (CR0::EM | CR0::TS)) || !(cpu.control.cr4 & CR4::OSFXSR)) [[unlikely]]
+    if (!is_sse_available(cpu)) [[unlikely]]
         return sse_unavailable(cpu);
     return {};
 }
@@ -110,11 +113,16 @@ Result<void> mmx_available(const Cpu& cpu);
 /// The index of the operand that follows the first source.
 [[gnu::always_inline]] inline unsigned second_source(const Insn& insn) { return insn.vex ? 2 : 1; }
 
-[[gnu::always_inline]] inline void set_xmm(Cpu& cpu, const Insn& insn, const Xmm& value) {
-    VectorRegister& r = cpu.vector[insn.operand[0].number];
+[[gnu::always_inline]] inline void write_xmm(Cpu& cpu, unsigned number, const Xmm& value) {
+    VectorRegister& r = cpu.vector[number];
     r.q[0] = value.q[0];
     r.q[1] = value.q[1];
-    if (insn.vex) r.q[2] = r.q[3] = 0;
+}
+/// Operand 0, an XMM register.
+[[gnu::always_inline]] inline void set_xmm(Cpu& cpu, const Insn& insn, const Xmm& value) {
+    const unsigned number = insn.operand[0].number;
+    write_xmm(cpu, number, value);
+    if (insn.vex) cpu.vector[number].q[2] = cpu.vector[number].q[3] = 0;
 }
 
 inline Mm mm(const Cpu& cpu, unsigned number) { return {{cpu.x87.st[number].significand}}; }
@@ -186,50 +194,60 @@ inline bool is_mmx(const Insn& insn) {
 }
 inline u8 immediate8(const Insn& insn) { return static_cast<u8>(insn.immediate); }
 
-/// destination = f(first source, second source), for MMX and XMM registers alike.
+/// destination = f(first source, second source), for operations that exist for XMM registers only.
 template <class F>
-Result<void> binary(Cpu& cpu, const Insn& insn, F f) {
-    if (insn.operand[0].kind == OperandKind::mmx) [[unlikely]] {
-        TRY(mmx_available(cpu));
-        const Mm b = TRY(mm_operand(cpu, insn, 1));
-        set_mm(cpu, insn.operand[0].number, f(mm(cpu, insn.operand[0].number), b));
-        return {};
-    }
+[[gnu::noinline]] Result<void> binary_xmm(Cpu& cpu, const Insn& insn, F f) {
     TRY(sse_available(cpu));
     const Xmm b = TRY(xmm_operand(cpu, insn, second_source(insn)));
     set_xmm(cpu, insn, f(first_source(cpu, insn), b));
     return {};
 }
-
 /// destination = f(source).
 template <class F>
-Result<void> unary(Cpu& cpu, const Insn& insn, F f) {
-    if (insn.operand[0].kind == OperandKind::mmx) [[unlikely]] {
-        TRY(mmx_available(cpu));
-        const Mm a = TRY(mm_operand(cpu, insn, 1));
-        set_mm(cpu, insn.operand[0].number, f(a));
-        return {};
-    }
+[[gnu::noinline]] Result<void> unary_xmm(Cpu& cpu, const Insn& insn, F f) {
     TRY(sse_available(cpu));
     const Xmm a = TRY(xmm_operand(cpu, insn, 1));
     set_xmm(cpu, insn, f(a));
     return {};
 }
 
-// The same for operations that exist for XMM registers only.
+// The same for MMX and XMM registers.
 template <class F>
-Result<void> binary_xmm(Cpu& cpu, const Insn& insn, F f) {
-    TRY(sse_available(cpu));
-    const Xmm b = TRY(xmm_operand(cpu, insn, second_source(insn)));
-    set_xmm(cpu, insn, f(first_source(cpu, insn), b));
+[[gnu::noinline]] Result<void> binary(Cpu& cpu, const Insn& insn, F f) {
+    if (insn.operand[0].kind != OperandKind::mmx) return binary_xmm(cpu, insn, f);
+    TRY(mmx_available(cpu));
+    const Mm b = TRY(mm_operand(cpu, insn, 1));
+    set_mm(cpu, insn.operand[0].number, f(mm(cpu, insn.operand[0].number), b));
     return {};
 }
 template <class F>
-Result<void> unary_xmm(Cpu& cpu, const Insn& insn, F f) {
-    TRY(sse_available(cpu));
-    const Xmm a = TRY(xmm_operand(cpu, insn, 1));
-    set_xmm(cpu, insn, f(a));
+[[gnu::noinline]] Result<void> unary(Cpu& cpu, const Insn& insn, F f) {
+    if (insn.operand[0].kind != OperandKind::mmx) return unary_xmm(cpu, insn, f);
+    TRY(mmx_available(cpu));
+    const Mm a = TRY(mm_operand(cpu, insn, 1));
+    set_mm(cpu, insn.operand[0].number, f(a));
     return {};
+}
+
+// The common case of these shapes: a legacy encoding whose operands 0 and 1 are XMM registers, and nothing
+// forbids it. False: nothing was done. A handler that tries this first, and else leaves all to the shape,
+// needs no stack frame.
+[[gnu::always_inline]] inline bool between_xmm(const Cpu& cpu, const Insn& insn) {
+    return insn.operand[1].kind == OperandKind::xmm && insn.operand[0].kind == OperandKind::xmm &&
+           !insn.vex && is_sse_available(cpu);
+}
+template <class F>
+[[gnu::always_inline]] inline bool binary_quick(Cpu& cpu, const Insn& insn, F f) {
+    if (!between_xmm(cpu, insn)) return false;
+    const unsigned to = insn.operand[0].number;
+    write_xmm(cpu, to, f(xmm(cpu, to), xmm(cpu, insn.operand[1].number)));
+    return true;
+}
+template <class F>
+[[gnu::always_inline]] inline bool unary_quick(Cpu& cpu, const Insn& insn, F f) {
+    if (!between_xmm(cpu, insn)) return false;
+    write_xmm(cpu, insn.operand[0].number, f(xmm(cpu, insn.operand[1].number)));
+    return true;
 }
 
 // ---- SIMD floating-point exceptions

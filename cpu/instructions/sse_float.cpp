@@ -16,10 +16,16 @@ using softfloat::Rounding;
 using softfloat::SquareRoot;
 using softfloat::Subtract;
 
-#define SCALAR(mnemonic, format, operation) \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) { return scalar<operation, format>(cpu, insn); }
-#define PACKED(mnemonic, format, operation) \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) { return packed<operation, format>(cpu, insn); }
+#define SCALAR(mnemonic, format, operation)                                                                \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                             \
+        if (!scalar_quick<operation, format>(cpu, insn)) return scalar_slow<operation, format>(cpu, insn); \
+        return {};                                                                                         \
+    }
+#define PACKED(mnemonic, format, operation)                                                                \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                             \
+        if (!packed_quick<operation, format>(cpu, insn)) return packed_slow<operation, format>(cpu, insn); \
+        return {};                                                                                         \
+    }
 #include "cpu/instructions/sse_float.inc"
 
 namespace {

@@ -10,13 +10,13 @@ using softfloat::Environment;
 
 /// The lowest lane, with all that MXCSR steers. The rest of the first source stays.
 template <class Op, class T>
-[[gnu::always_inline]] inline Result<void> scalar(Cpu& cpu, const Insn& insn) {
+[[gnu::noinline]] Result<void> scalar_slow(Cpu& cpu, const Insn& insn) {
     TRY(sse_available(cpu));
     const T b = TRY(number_operand<T>(cpu, insn, second_source(insn)));
     Xmm value = first_source(cpu, insn);
     const T a = lane<T>(value, 0);
     T result;
-    if (!softfloat::quick<Op>(a, b, cpu.mxcsr, result)) [[unlikely]] {
+    if (!softfloat::quick<Op>(a, b, cpu.mxcsr, result)) {
         u64 lanes[2];
         if (softfloat::by_silicon<Op, T, 1>({a, 0}, {b, 0}, cpu.mxcsr, lanes)) {
             result = static_cast<T>(lanes[0]);
@@ -31,13 +31,26 @@ template <class Op, class T>
     return {};
 }
 
+/// Between registers, by the quickest way; false: nothing was done.
 template <class Op, class T>
-[[gnu::always_inline]] inline Result<void> packed(Cpu& cpu, const Insn& insn) {
+[[gnu::always_inline]] inline bool scalar_quick(Cpu& cpu, const Insn& insn) {
+    if (!between_xmm(cpu, insn)) return false;
+    u64& to = cpu.vector[insn.operand[0].number].q[0];
+    const T a = static_cast<T>(to), b = static_cast<T>(cpu.vector[insn.operand[1].number].q[0]);
+    T result;
+    if (!softfloat::quick<Op>(a, b, cpu.mxcsr, result)) return false;
+    to = (to & ~low_mask(8 * sizeof(T))) | result;
+    return true;
+}
+
+/// All lanes.
+template <class Op, class T>
+[[gnu::noinline]] Result<void> packed_slow(Cpu& cpu, const Insn& insn) {
     TRY(sse_available(cpu));
     const Xmm b = TRY(xmm_operand(cpu, insn, second_source(insn)));
     const Xmm a = first_source(cpu, insn);
     Xmm result;
-    if (!softfloat::quick_vector<Op, T>(a.q, b.q, cpu.mxcsr, result.q)) [[unlikely]] {
+    if (!softfloat::quick_vector<Op, T>(a.q, b.q, cpu.mxcsr, result.q)) {
         if (!softfloat::by_silicon<Op, T, 16 / sizeof(T)>(a.q, b.q, cpu.mxcsr, result.q)) {
             Environment e{cpu.mxcsr};
             result = each<T>(a, b, [&](T x, T y) { return softfloat::compute<Op>(x, y, e); });
@@ -46,6 +59,17 @@ template <class Op, class T>
     }
     set_xmm(cpu, insn, result);
     return {};
+}
+
+template <class Op, class T>
+[[gnu::always_inline]] inline bool packed_quick(Cpu& cpu, const Insn& insn) {
+    if (!between_xmm(cpu, insn)) return false;
+    const unsigned to = insn.operand[0].number;
+    const Xmm a = xmm(cpu, to), b = xmm(cpu, insn.operand[1].number);
+    Xmm result;
+    if (!softfloat::quick_vector<Op, T>(a.q, b.q, cpu.mxcsr, result.q)) return false;
+    write_xmm(cpu, to, result);
+    return true;
 }
 
 } // namespace exeunt::sse

@@ -27,41 +27,55 @@ Result<void> shift(Cpu& cpu, const Insn& insn, F f) {
 
 } // namespace
 
-#define LANES(mnemonic, type, operation)                                                                    \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                              \
-        return binary(cpu, insn, [](const auto& a, const auto& b) { return each<type>(a, b, operation); }); \
+#define LANES(mnemonic, type, operation)                                                         \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                   \
+        const auto f = [](const auto& a, const auto& b) { return each<type>(a, b, operation); }; \
+        if (!binary_quick(cpu, insn, f)) return binary(cpu, insn, f);                            \
+        return {};                                                                               \
     }
-#define LANE(mnemonic, type, operation)                                                  \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                           \
-        return unary(cpu, insn, [](const auto& a) { return each<type>(a, operation); }); \
+#define LANE(mnemonic, type, operation)                                        \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                 \
+        const auto f = [](const auto& a) { return each<type>(a, operation); }; \
+        if (!unary_quick(cpu, insn, f)) return unary(cpu, insn, f);            \
+        return {};                                                             \
+    }
+#define VECTORS(mnemonic, ...)                                                         \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                         \
+        const auto f = [](const auto& a, const auto& b) { return __VA_ARGS__(a, b); }; \
+        if (!binary_quick(cpu, insn, f)) return binary(cpu, insn, f);                  \
+        return {};                                                                     \
+    }
+#define XMMS(mnemonic, ...)                                                          \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                       \
+        const auto f = [](const Xmm& a, const Xmm& b) { return __VA_ARGS__(a, b); }; \
+        if (!binary_quick(cpu, insn, f)) return binary_xmm(cpu, insn, f);            \
+        return {};                                                                   \
+    }
+#define XMM(mnemonic, ...)                                              \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {          \
+        const auto f = [](const Xmm& a) { return __VA_ARGS__(a); };     \
+        if (!unary_quick(cpu, insn, f)) return unary_xmm(cpu, insn, f); \
+        return {};                                                      \
+    }
+#define XMM_BY(mnemonic, ...)                                             \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {            \
+        const u8 by = immediate8(insn);                                   \
+        const auto f = [by](const Xmm& a) { return __VA_ARGS__(a, by); }; \
+        if (!unary_quick(cpu, insn, f)) return unary_xmm(cpu, insn, f);   \
+        return {};                                                        \
+    }
+#define XMMS_BY(mnemonic, ...)                                                             \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                             \
+        const u8 by = immediate8(insn);                                                    \
+        const auto f = [by](const Xmm& a, const Xmm& b) { return __VA_ARGS__(a, b, by); }; \
+        if (!binary_quick(cpu, insn, f)) return binary_xmm(cpu, insn, f);                  \
+        return {};                                                                         \
     }
 #define SHIFT(mnemonic, type, operation)                                             \
     Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                       \
         return shift(cpu, insn, [](const auto& a, u64 count) {                       \
             return each<type>(a, [=](type x) { return operation<type>(x, count); }); \
         });                                                                          \
-    }
-#define VECTORS(mnemonic, ...)                                                                    \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                    \
-        return binary(cpu, insn, [](const auto& a, const auto& b) { return __VA_ARGS__(a, b); }); \
-    }
-#define XMMS(mnemonic, ...)                                                                         \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                      \
-        return binary_xmm(cpu, insn, [](const Xmm& a, const Xmm& b) { return __VA_ARGS__(a, b); }); \
-    }
-#define XMM(mnemonic, ...)                                                        \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                    \
-        return unary_xmm(cpu, insn, [](const Xmm& a) { return __VA_ARGS__(a); }); \
-    }
-#define XMM_BY(mnemonic, ...)                                                           \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                          \
-        const u8 by = immediate8(insn);                                                 \
-        return unary_xmm(cpu, insn, [by](const Xmm& a) { return __VA_ARGS__(a, by); }); \
-    }
-#define XMMS_BY(mnemonic, ...)                                                                            \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                                            \
-        const u8 by = immediate8(insn);                                                                   \
-        return binary_xmm(cpu, insn, [by](const Xmm& a, const Xmm& b) { return __VA_ARGS__(a, b, by); }); \
     }
 #include "cpu/instructions/sse_integer.inc"
 

@@ -173,8 +173,14 @@ constexpr V shuffle_four(const V& a, u8 order, unsigned first) {
     for (unsigned i = 0; i < 4; ++i) r[first + i] = x[first + ((order >> (2 * i)) & 3)];
     return join(r);
 }
+constexpr u64 choose_doubleword(const Xmm& a, unsigned i) {
+    return low32((i & 2 ? a.q[1] : a.q[0]) >> (i & 1 ? 32 : 0));
+}
 
-constexpr Xmm shuffle_doublewords(const Xmm& a, u8 order) { return shuffle_four<u32>(a, order, 0); }
+constexpr Xmm shuffle_doublewords(const Xmm& a, u8 order) {
+    return {{choose_doubleword(a, order) | choose_doubleword(a, order >> 2) << 32,
+             choose_doubleword(a, order >> 4) | choose_doubleword(a, order >> 6) << 32}};
+}
 constexpr Xmm shuffle_low_words(const Xmm& a, u8 order) { return shuffle_four<u16>(a, order, 0); }
 constexpr Xmm shuffle_high_words(const Xmm& a, u8 order) { return shuffle_four<u16>(a, order, 4); }
 

@@ -14,15 +14,16 @@ bool to_memory(const Insn& insn) { return insn.operand[0].kind == OperandKind::m
 
 /// 16 bytes between registers, or a register and memory.
 template <Aligned aligned>
-[[gnu::always_inline]] inline Result<void> move_vector(Cpu& cpu, const Insn& insn) {
+[[gnu::noinline]] Result<void> move_vector_slow(Cpu& cpu, const Insn& insn) {
     TRY(sse_available(cpu));
-    if (insn.operand[1].kind == OperandKind::xmm) [[likely]] {
-        const Xmm value = xmm(cpu, insn.operand[1].number);
-        if (to_memory(insn)) return store_xmm(cpu, insn, value, aligned);
-        set_xmm(cpu, insn, value);
-        return {};
-    }
-    set_xmm(cpu, insn, TRY(load_xmm(cpu, insn, aligned)));
+    if (to_memory(insn)) return store_xmm(cpu, insn, xmm(cpu, insn.operand[1].number), aligned);
+    const bool from_register = insn.operand[1].kind == OperandKind::xmm;
+    set_xmm(cpu, insn, from_register ? xmm(cpu, insn.operand[1].number) : TRY(load_xmm(cpu, insn, aligned)));
+    return {};
+}
+template <Aligned aligned>
+Result<void> move_vector(Cpu& cpu, const Insn& insn) {
+    if (!unary_quick(cpu, insn, [](const Xmm& a) { return a; })) return move_vector_slow<aligned>(cpu, insn);
     return {};
 }
 
