@@ -71,7 +71,7 @@ struct JumpEntry {
 class BlockCache final : public CodeListener {
 public:
     static constexpr unsigned max_instructions = 48;
-    static constexpr unsigned jump_entries = 4096;
+    static constexpr unsigned jump_entries = 16384;
 
     explicit BlockCache(Cpu& cpu);
 

@@ -1,4 +1,4 @@
-// SHL SHR SAR ROL ROR by immediate, by one and by CL; SHLD SHRD by immediate: registers of 32 and 64 bits.
+// SHL SHR SAR ROL ROR of registers by immediate, by one and by CL; SHLD SHRD by immediate, of 32 and 64 bits.
 #include "cpu/fast/select.hpp"
 
 #include <Zydis/Mnemonic.h>
@@ -45,38 +45,43 @@ const Op* double_by_immediate(Cpu& cpu, const Op* op) {
 }
 
 template <class F>
-Handler handler_of(bool wide, bool immediate) {
-    if (immediate) return wide ? by_immediate<F, u64> : by_immediate<F, u32>;
-    return wide ? by_cl<F, u64> : by_cl<F, u32>;
+Handler handler_of(unsigned size, bool immediate) {
+    static constexpr Handler by_imm[] = {by_immediate<F, u8>, by_immediate<F, u16>, by_immediate<F, u32>,
+                                         by_immediate<F, u64>};
+    static constexpr Handler by_count[] = {by_cl<F, u8>, by_cl<F, u16>, by_cl<F, u32>, by_cl<F, u64>};
+    return immediate ? by_imm[size] : by_count[size];
 }
 
 }  // namespace
 
 Handler select_shift(const Insn& insn, u16, Op& op) {
     const Operand& destination = insn.operand[0];
-    if (destination.kind != OperandKind::gpr || destination.bytes < 4) return nullptr;
+    if (destination.kind != OperandKind::gpr) return nullptr;
+    const unsigned size = size_index(destination.bytes);
     const bool wide = destination.bytes == 8;
-    op.destination = destination.number;
+    op.destination = register_of(destination);
+    op.immediate = static_cast<i32>(insn.immediate & (wide ? 63 : 31));
     if (insn.operand_count == 3 && insn.operand[2].kind == OperandKind::immediate) {
+        if (destination.bytes < 4) return nullptr;
         op.source = insn.operand[1].number;
-        op.immediate = static_cast<i32>(insn.immediate & (wide ? 63 : 31));
-        if (insn.mnemonic == ZYDIS_MNEMONIC_SHLD) return wide ? double_by_immediate<u64, true> : double_by_immediate<u32, true>;
-        if (insn.mnemonic == ZYDIS_MNEMONIC_SHRD)
-            return wide ? double_by_immediate<u64, false> : double_by_immediate<u32, false>;
-        return nullptr;
+        switch (insn.mnemonic) {
+            case ZYDIS_MNEMONIC_SHLD: return wide ? double_by_immediate<u64, true> : double_by_immediate<u32, true>;
+            case ZYDIS_MNEMONIC_SHRD: return wide ? double_by_immediate<u64, false> : double_by_immediate<u32, false>;
+            default: return nullptr;
+        }
     }
     if (insn.operand_count != 2) return nullptr;
-    const bool immediate = insn.operand[1].kind == OperandKind::immediate;
-    const bool cl = insn.operand[1].kind == OperandKind::gpr && insn.operand[1].number == RCX && insn.operand[1].bytes == 1;
+    const Operand& count = insn.operand[1];
+    const bool immediate = count.kind == OperandKind::immediate;
+    const bool cl = count.kind == OperandKind::gpr && count.number == RCX && count.bytes == 1;
     if (!immediate && !cl) return nullptr;
-    op.immediate = static_cast<i32>(insn.immediate & (wide ? 63 : 31));
     if (immediate && op.immediate == 0) return nullptr;
     switch (insn.mnemonic) {
-        case ZYDIS_MNEMONIC_SHL: return handler_of<Shl>(wide, immediate);
-        case ZYDIS_MNEMONIC_SHR: return handler_of<Shr>(wide, immediate);
-        case ZYDIS_MNEMONIC_SAR: return handler_of<Sar>(wide, immediate);
-        case ZYDIS_MNEMONIC_ROL: return handler_of<Rol>(wide, immediate);
-        case ZYDIS_MNEMONIC_ROR: return handler_of<Ror>(wide, immediate);
+        case ZYDIS_MNEMONIC_SHL: return handler_of<Shl>(size, immediate);
+        case ZYDIS_MNEMONIC_SHR: return handler_of<Shr>(size, immediate);
+        case ZYDIS_MNEMONIC_SAR: return handler_of<Sar>(size, immediate);
+        case ZYDIS_MNEMONIC_ROL: return handler_of<Rol>(size, immediate);
+        case ZYDIS_MNEMONIC_ROR: return handler_of<Ror>(size, immediate);
         default: return nullptr;
     }
 }
