@@ -53,7 +53,11 @@ public:
 
     void add(Cpu& cpu);
     void set_clock(Clock& clock) { clock_ = &clock; }
-    void set_limit(Tick limit) { schedule_.limit = limit; }
+    /// A run that ended at its limit goes on with run() after a new one.
+    void set_limit(Tick limit) {
+        schedule_.limit = limit;
+        if (ending_ && ending_->reason == EndReason::limit) ending_.reset();
+    }
     /// Where input comes from, who takes it, and who keeps it (null: nobody).
     using InputPort = std::function<void(std::span<const u8>)>;
     void set_input(InputSource& source, InputPort port, InputLog* log);
