@@ -96,8 +96,10 @@ Vmx::TranslationRights Vmx::translation_rights() const {
 }
 
 Vmx::World& Vmx::world(u32 number) {
-    for (World& w : worlds_)
-        if (w.number == number) return w;
+    if (number == 0) return host_world_;
+    if (last_world_ < worlds_.size() && worlds_[last_world_].number == number) return worlds_[last_world_];
+    for (last_world_ = 0; last_world_ < worlds_.size(); ++last_world_)
+        if (worlds_[last_world_].number == number) return worlds_[last_world_];
     worlds_.push_back({number, {}});
     return worlds_.back();
 }
@@ -113,9 +115,8 @@ void Vmx::check_translation_rights(u32 number) {
     }
 }
 
-/// Without VPIDs host and guest both are VPID 0000H, whose translations every VM entry and exit drops
-/// (28.3.3.1).
-void Vmx::select_guest_translations() {
+/// Tells MMU and processor what tags the current VMCS's translations and where its second level is.
+void Vmx::bind_guest_translations() {
     const u64 controls = secondary();
     const bool ept = controls & secondary::enable_ept, vpid = controls & secondary::enable_vpid;
     if (ept) {
@@ -126,7 +127,13 @@ void Vmx::select_guest_translations() {
     const u32 number = 1 + (vpid ? static_cast<u32>(field(F::virtual_processor_identifier)) : 0);
     cpu_.guest_tlb_key =
         TlbKey{.second_level_root = ept ? EPTP::tag(field(F::ept_pointer)) : 0, .world = number};
-    if (!vpid) {
+}
+
+/// Without VPIDs host and guest both are VPID 0000H, whose translations every VM entry and exit drops (28.3.3.1).
+void Vmx::select_guest_translations() {
+    bind_guest_translations();
+    const u32 number = cpu_.guest_tlb_key.world;
+    if (!(secondary() & secondary::enable_vpid)) {
         cpu_.mmu.flush_world(0);
         cpu_.mmu.flush_world(number);
     }

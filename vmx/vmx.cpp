@@ -88,15 +88,13 @@ void Vmx::visit(StateVisitor& visitor) {
     visitor.value("ple_last", ple_last_);
     visitor.value("ple_started", ple_started_);
     visitor.leave();
-    if (cpu_.in_guest && current_) { // what the guest's controls imply
+    if (cpu_.in_guest && current_) {  // what the guest's controls imply
         derive_controls();
         cpu_.intercepted = current_->derived.intercepted;
         cpu_.undefined = current_->derived.undefined;
-        const u64 controls = secondary();
-        const bool ept = controls & secondary::enable_ept;
-        ept_.set_pointer(field(VmcsField::ept_pointer));
-        ept_.set_log(controls & secondary::enable_pml ? &log_ : nullptr);
-        cpu_.mmu.set_second_level(ept ? &ept_ : nullptr);
+        bind_guest_translations();
+    } else {
+        cpu_.mmu.set_second_level(nullptr);
     }
 }
 

@@ -145,6 +145,7 @@ private:
     void load_guest_segments();
     void load_guest_non_register_state();
     bool load_guest_pdptes();
+    void bind_guest_translations();
     void select_guest_translations();
     void arm_timers(bool injects);
     Result<void> inject();
@@ -195,7 +196,9 @@ private:
     Ept ept_;
     Log log_{*this};
 
-    std::vector<World> worlds_;
+    World host_world_{0, {}};
+    std::vector<World> worlds_; ///< of every VPID that ran, and of guests without one
+    std::size_t last_world_ = 0;
 
     bool operating_ = false;
     u64 vmxon_pointer_ = no_pointer;
