@@ -15,6 +15,9 @@ public:
         : std::runtime_error(line(file, place, expected)), file_(std::move(file)), place_(std::move(place)),
           expected_(std::move(expected)) {}
 
+    /// A line of another kind, in which the file or option comes first.
+    explicit BadInput(const std::string& line) : std::runtime_error(line) {}
+
     const std::string& file() const { return file_; }    ///< or the option
     const std::string& place() const { return place_; }  ///< offset, field; may be empty
     const std::string& expected() const { return expected_; }

@@ -14,7 +14,7 @@ CpuModel load(const std::string& name) {
     try {
         return CpuModel::load(name);
     } catch (const ModelError& error) {
-        throw BadInput(name, "", error.what());
+        throw BadInput(error.what());
     }
 }
 

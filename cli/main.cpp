@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <fmt/format.h>
 #include <new>
+#include <string>
+#include <vector>
 
 namespace {
 
@@ -21,12 +23,27 @@ constexpr const char* footer = R"(Exit status:
   12  a replay or a comparison found a difference
   odd the guest's own, through isa-debug-exit (port 0xF4): value * 2 + 1)";
 
+/// What was wrong with the command line, and where the right form stands.
+std::string mistake(const CLI::App& app, const CLI::ParseError& error) {
+    const CLI::App* verb = &app;
+    std::string name = app.get_name();
+    for (auto parsed = verb->get_subcommands(); !parsed.empty(); parsed = verb->get_subcommands()) {
+        verb = parsed.front();
+        name += ' ' + verb->get_name();
+    }
+    std::string text = error.what();
+    const std::vector<std::string> extra = verb->remaining();
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError) && !extra.empty())
+        text = fmt::format("{}: not expected", extra.front());
+    return fmt::format("{} (see {} --help)", text, name);
+}
+
 int parse(CLI::App& app, const exeunt::Session& session, int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-        fmt::print(stderr, "exeunt: {}\n", error.what());
+        fmt::print(stderr, "exeunt: {}\n", mistake(app, error));
         return status_bad_input;
     }
     return session.status;

@@ -51,11 +51,11 @@ struct ListOptions {
 };
 
 int list(const ListOptions& o) {
-    fmt::print("{:>8} {:>14} {:>3}  {:<16} {:<28} {:>18}  {}\n", "record", "tick", "cpu", "event", "reason", "rip",
-               "fields");
     u64 number = 0;
     for_each(o.directory, [&](const Record& record) {
-        ++number;
+        if (number++ == 0)  // not before there is something to read
+            fmt::print("{:>8} {:>14} {:>3}  {:<16} {:<28} {:>18}  {}\n", "record", "tick", "cpu", "event", "reason", "rip",
+                       "fields");
         if (number < o.first) return true;
         if (number - o.first >= o.count) return false;
         const std::string name = reason_name(record);

@@ -26,7 +26,7 @@ CpuModel load_model(const std::string& name) {
     try {
         return CpuModel::load(name);
     } catch (const ModelError& error) {
-        throw BadInput("--cpu", "", error.what());
+        throw BadInput(std::string("--cpu: ") + error.what());
     }
 }
 
@@ -99,7 +99,7 @@ std::unique_ptr<Machine::Processor> Machine::make_processor(unsigned number) {
     try {
         return std::make_unique<Processor>(number, *this);
     } catch (const ModelError& error) {
-        throw BadInput("--cpu", "", error.what());
+        throw BadInput(std::string("--cpu: ") + error.what());
     }
 }
 
