@@ -31,9 +31,12 @@ MEANT = re.compile(r"[ ,]*(?:[Vv]ol|[Ss]ection|[Ss]ect?\.|[Cc]hapter|§|\d|[Tt]a
 
 
 def check(path, text):
-    for number, line in enumerate(text.splitlines(), 1):
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
         for name in NAME.finditer(line):
             rest = line[name.end():]
+            if number < len(lines):  # a comment may break between the volume and the number
+                rest += ' ' + lines[number].lstrip(' /*#;')
             if MEANT.match(rest) and not CITATION[name[1]].match(rest):
                 yield f'{path}:{number}: not a citation: "{line[name.start():name.start() + 60].strip()}"'
 

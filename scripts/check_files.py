@@ -13,8 +13,17 @@ SOURCES = {'.cpp', '.hpp', '.inc', '.h', '.c'}
 LIMIT = 500
 
 
+def headed(root, path):
+    """There is a header of the same name, which says what both model; a test's is in the folder that it mirrors."""
+    if path.suffix not in ('.c', '.cpp'):
+        return False
+    inside = path.relative_to(root)
+    mirrored = root / Path(*inside.parts[1:]) if inside.parts[0] == 'tests' else path
+    mirrored = mirrored.with_name(mirrored.name.replace('_test.cpp', '.cpp'))
+    return any(p.with_suffix(h).exists() for p in (path, mirrored) for h in ('.hpp', '.h'))
+
+
 def check(path, text, headed):
-    """`headed`: there is a header of the same name, which says what both model."""
     lines = text.split('\n')
     if path.suffix == '.hpp' and '#pragma once' not in lines:
         yield f'{path}:1: a header needs #pragma once'
@@ -39,8 +48,7 @@ def main():
                 continue
             files += 1
             text = path.read_text(errors='replace')
-            headed = path.suffix in ('.c', '.cpp') and any(path.with_suffix(h).exists() for h in ('.hpp', '.h'))
-            problems += check(path.relative_to(root), text, headed)
+            problems += check(path.relative_to(root), text, headed(root, path))
             length = text.count('\n')
             if path.suffix != '.inc' and length > LIMIT:
                 long_files.append(f'{path.relative_to(root)}: warning: {length} lines, more than {LIMIT}')
