@@ -1,3 +1,4 @@
+// Which flags of an instruction are not compared: the table undefined_flags.inc.
 #include "tests/differential/generator.hpp"
 
 #include <Zydis/Zydis.h>
