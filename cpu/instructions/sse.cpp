@@ -1,5 +1,7 @@
 #include "cpu/instructions/sse.hpp"
 
+#include "cpu/instructions/x87.hpp"
+
 namespace exeunt::sse {
 
 // ---- Checks
@@ -10,11 +12,10 @@ Stop sse_unavailable(const Cpu& cpu) {
     return exception(Vector::NM);
 }
 
-Result<void> mmx_available(const Cpu& cpu) {
-    constexpr u16 exception_summary = 1 << 7;
+Result<void> mmx_available(Cpu& cpu) {
     if (cpu.control.cr0 & CR0::EM) return undefined_opcode();
     if (cpu.control.cr0 & CR0::TS) return exception(Vector::NM);
-    if (cpu.x87.status & exception_summary) return exception(Vector::MF);
+    if (cpu.x87.status & FSW::ES) return x87::pending_exception(cpu);
     return {};
 }
 

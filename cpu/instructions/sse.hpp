@@ -4,6 +4,8 @@
 //
 // Three-operand (VEX) forms are foreseen: the first source is the destination, or operand 1 of a VEX
 // instruction, and what is written to an XMM register clears the rest of the vector register then.
+//
+// Not modelled: SSE4A and the misaligned SSE mode of AMD's processors (MXCSR.MM); no model offers them.
 #pragma once
 
 #include "cpu/fast_memory.hpp"
@@ -97,7 +99,7 @@ template <class T, unsigned Bytes, class F>
     return {};
 }
 /// Instructions that touch MMX registers: no emulation, no task switch pending, no x87 exception pending.
-Result<void> mmx_available(const Cpu& cpu);
+Result<void> mmx_available(Cpu& cpu);
 
 // ---- Registers
 // -------------------------------------------------------------------------------------------------

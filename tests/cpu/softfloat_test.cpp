@@ -2,6 +2,7 @@
 #include "cpu/softfloat.hpp"
 
 #include "base/random.hpp"
+#include "cpu/softfloat_fast.hpp"
 #include "tests/cpu/softfloat_silicon.hpp"
 
 #include <bit>
@@ -109,6 +110,97 @@ TEST_CASE("softfloat: RCP and RSQRT err by at most 1.5 * 2^-12 [SDM 1 10.4.1.2]"
     CHECK(softfloat::reciprocal_square_root(f32(-1)) == softfloat::default_nan<u32>);
 }
 
+namespace {
+
+/// Numbers near every boundary: zeros, denormals, the least and greatest normal ones, powers of two, NaNs.
+template <class T>
+T interesting(Random& random) {
+    constexpr unsigned fraction_bits = softfloat::Format<T>::fraction_bits;
+    constexpr unsigned exponents = 1u << softfloat::Format<T>::exponent_bits;
+    const u64 chance = random.next();
+    T fraction = static_cast<T>(random.next()) & softfloat::fraction_mask<T>;
+    switch (chance & 7) {
+    case 0: fraction = 0; break;
+    case 1: fraction = softfloat::fraction_mask<T>; break;
+    case 2: fraction = static_cast<T>(T{1} << ((chance >> 8) % fraction_bits)); break;
+    case 3: fraction &= static_cast<T>(~T{0} << ((chance >> 8) % fraction_bits)); break;
+    default: break;
+    }
+    u64 exponent = (chance >> 16) % exponents;
+    switch ((chance >> 4) & 7) {
+    case 0: exponent = 0; break;
+    case 1: exponent = exponents - 1 - ((chance >> 32) & 3); break;
+    case 2: exponent = (chance >> 32) & 3; break;
+    case 3:
+    case 4: exponent = exponents / 2 - 1 + ((chance >> 32) % 70); break;
+    case 5: exponent = exponents / 2 - 1 - ((chance >> 32) % 40); break;
+    default: break;
+    }
+    const T sign = chance >> 63 ? softfloat::sign_bit<T> : T{0};
+    return static_cast<T>(sign | static_cast<T>(static_cast<T>(exponent) << fraction_bits) | fraction);
+}
+
+/// The fast ways on these operands, where they answer, against the definition.
+template <class Op, class T>
+void compare_fast_ways(Random& random) {
+    int answers = 0, differences = 0;
+    for (int i = 0; i < 60'000; ++i) {
+        const T a = interesting<T>(random), b = random.next() % 16 == 0 ? a : interesting<T>(random);
+        u32 mxcsr = static_cast<u32>(random.next()) & MXCSR::all;
+        if (i & 1) mxcsr = (mxcsr & ~MXCSR::RC) | MXCSR::PM | MXCSR::PE | MXCSR::UM;
+        Environment e{mxcsr};
+        const T expected = Op::template soft<T>(a, b, e);
+        T quick = 0;
+        if (softfloat::quick<Op>(a, b, mxcsr, quick)) {
+            ++answers;
+            differences += quick != expected || (e.raised & ~mxcsr) != 0 || e.unmasked() != 0;
+        }
+        u64 lanes[2];
+        u32 after = mxcsr;
+        if (softfloat::by_silicon<Op, T, 1>({a, 0}, {b, 0}, after, lanes)) {
+            ++answers;
+            differences +=
+                static_cast<T>(lanes[0]) != expected || after != (mxcsr | e.raised) || e.unmasked() != 0;
+        }
+        // The same number in every lane.
+        const u64 wide_a = sizeof(T) == 8 ? a : u64{a} << 32 | a,
+                  wide_b = sizeof(T) == 8 ? b : u64{b} << 32 | b;
+        const u64 wide_expected = sizeof(T) == 8 ? expected : u64{expected} << 32 | expected;
+        if (softfloat::quick_vector<Op, T>({wide_a, wide_a}, {wide_b, wide_b}, mxcsr, lanes)) {
+            ++answers;
+            differences += lanes[0] != wide_expected || lanes[1] != wide_expected ||
+                           (e.raised & ~mxcsr) != 0 || e.unmasked() != 0;
+        }
+        after = mxcsr;
+        if (softfloat::by_silicon<Op, T, 16 / sizeof(T)>({wide_a, wide_a}, {wide_b, wide_b}, after, lanes)) {
+            differences +=
+                lanes[0] != wide_expected || lanes[1] != wide_expected || after != (mxcsr | e.raised);
+        }
+    }
+    CHECK(differences == 0);
+    CHECK(answers > 1'000);
+}
+
+template <class Op>
+void compare_fast_ways(const char* name) {
+    CAPTURE(name);
+    Random random(0x5EED'0003);
+    compare_fast_ways<Op, u32>(random);
+    compare_fast_ways<Op, u64>(random);
+}
+
+} // namespace
+
+TEST_CASE("softfloat: the fast ways give its bits and flags, or nothing") {
+    compare_fast_ways<softfloat::Add>("add");
+    compare_fast_ways<softfloat::Subtract>("subtract");
+    compare_fast_ways<softfloat::Multiply>("multiply");
+    compare_fast_ways<softfloat::Divide>("divide");
+    compare_fast_ways<softfloat::SquareRoot>("square root");
+    compare_fast_ways<softfloat::Minimum>("minimum");
+    compare_fast_ways<softfloat::Maximum>("maximum");
+}
+
 #if defined(__x86_64__)
 
 namespace {
@@ -205,34 +297,6 @@ const std::vector<Operation> operations = {
     {"roundss (exact)", native::roundss_exact, integral<u32, true>, 32},
     {"roundsd (exact)", native::roundsd_exact, integral<u64, true>, 64},
 };
-
-/// Numbers near every boundary: zeros, denormals, the least and greatest normal ones, powers of two, NaNs.
-template <class T>
-T interesting(Random& random) {
-    constexpr unsigned fraction_bits = softfloat::Format<T>::fraction_bits;
-    constexpr unsigned exponents = 1u << softfloat::Format<T>::exponent_bits;
-    const u64 chance = random.next();
-    T fraction = static_cast<T>(random.next()) & softfloat::fraction_mask<T>;
-    switch (chance & 7) {
-    case 0: fraction = 0; break;
-    case 1: fraction = softfloat::fraction_mask<T>; break;
-    case 2: fraction = static_cast<T>(T{1} << ((chance >> 8) % fraction_bits)); break;
-    case 3: fraction &= static_cast<T>(~T{0} << ((chance >> 8) % fraction_bits)); break;
-    default: break;
-    }
-    u64 exponent = (chance >> 16) % exponents;
-    switch ((chance >> 4) & 7) {
-    case 0: exponent = 0; break;
-    case 1: exponent = exponents - 1 - ((chance >> 32) & 3); break;
-    case 2: exponent = (chance >> 32) & 3; break;
-    case 3:
-    case 4: exponent = exponents / 2 - 1 + ((chance >> 32) % 70); break;
-    case 5: exponent = exponents / 2 - 1 - ((chance >> 32) % 40); break;
-    default: break;
-    }
-    const T sign = chance >> 63 ? softfloat::sign_bit<T> : T{0};
-    return static_cast<T>(sign | static_cast<T>(static_cast<T>(exponent) << fraction_bits) | fraction);
-}
 
 u64 operand(unsigned bits, Random& random) {
     if (bits == 1) return random.next() >> (random.next() & 63);
