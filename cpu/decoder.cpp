@@ -128,6 +128,27 @@ bool is_string(const ZydisDecodedInstruction& z) {
 /// Zydis gives string and SSE2 instructions of the same name one mnemonic.
 u16 mnemonic_of(const ZydisDecodedInstruction& z) { return static_cast<u16>(z.mnemonic); }
 
+/// AMD64: 66H makes a near branch in 64-bit mode one of 16 bits, its target truncated (APM 3 "Near Branches in 64-bit
+/// Mode"). Zydis knows that of relative branches with 32-bit displacements only.
+void narrow_amd_branch(const ZydisDecodedInstruction& z, Insn& insn) {
+    const bool near = z.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR || z.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT;
+    if (!near || !insn.operand_prefix || insn.rex_w) return;
+    insn.operand_size = 2;
+    if (insn.operand_count > 0 && insn.operand[0].kind != OperandKind::relative &&
+        insn.operand[0].kind != OperandKind::immediate)
+        insn.operand[0].bytes = 2;
+}
+
+/// F3 90 with REX.B is no PAUSE but XCHG R8, rAX, where F3H means nothing; Zydis takes it for PAUSE.
+void exchange_instead_of_pause(Insn& insn) {
+    insn.mnemonic = ZYDIS_MNEMONIC_XCHG;
+    insn.operand_size = insn.rex_w ? 8 : insn.operand_prefix ? 2 : 4;
+    insn.repeat = Repeat::none;
+    insn.operand_count = 2;
+    insn.operand[0] = {OperandKind::gpr, R8, insn.operand_size};
+    insn.operand[1] = {OperandKind::gpr, RAX, insn.operand_size};
+}
+
 Seg override_segment(const ZydisDecodedInstruction& z, CodeMode mode, bool& present) {
     struct Row {
         ZydisInstructionAttributes attribute;
@@ -225,6 +246,8 @@ Decoder::Status Decoder::decode(CodeMode mode, std::span<const u8> bytes, const 
     if (is_string(z)) insn.memory.segment = explicit_override;
     insn.memory.displacement_size = z.raw.disp.size / 8;
     std::copy_n(bytes.begin(), z.length, insn.bytes.begin());
+    if (mode == CodeMode::long64 && model_.vendor == Vendor::amd) narrow_amd_branch(z, insn);
+    if (z.mnemonic == ZYDIS_MNEMONIC_PAUSE && z.raw.rex.B) exchange_instead_of_pause(insn);
 
     const IsaNeed need = isa_needs[z.meta.isa_set];
     if (!need.listed) return Status::undefined;
