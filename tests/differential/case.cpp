@@ -29,6 +29,7 @@ void visit_registers(const Registers& a, const Registers& b, Visit visit) {
     visit("mxcsr", u64{a.mxcsr}, u64{b.mxcsr});
 }
 
+/// Without the pointers to the last instruction and operand, about which no two vendors agree.
 template <class Visit>
 void visit_x87(const X87State& a, const X87State& b, Visit visit) {
     for (unsigned i = 0; i < 8; ++i) {
@@ -38,11 +39,6 @@ void visit_x87(const X87State& a, const X87State& b, Visit visit) {
     visit("fcw", u64{a.control}, u64{b.control});
     visit("fsw", u64{a.status}, u64{b.status});
     visit("ftw", u64{a.empty}, u64{b.empty});
-    visit("fop", u64{a.opcode}, u64{b.opcode});
-    visit("fip", a.instruction_pointer, b.instruction_pointer);
-    visit("fdp", a.data_pointer, b.data_pointer);
-    visit("fcs", u64{a.instruction_selector}, u64{b.instruction_selector});
-    visit("fds", u64{a.data_selector}, u64{b.data_selector});
 }
 
 bool same_fault(const Fault& a, const Fault& b, const Reported& reported) {
@@ -121,7 +117,7 @@ std::string report(const Case& c, const Outcome& ours, const Outcome& theirs, co
         const u64 before = befores[at++];
         const bool marked = std::find(differences.begin(), differences.end(), name) != differences.end();
         if (before == 0 && a == 0 && b == 0) return;
-        if (!marked && before == a && a == b && name[0] == 'f') return;
+        if (!marked && before == a && a == b && name[0] == 'f' && c.insn.row->name[0] != 'F') return;
         text += fmt::format("  {} {:<8}{:>18x}{:>20x}{:>20x}\n", marked ? '*' : ' ', name, before, a, b);
     };
     visit_registers(ours.after, theirs.after, line);

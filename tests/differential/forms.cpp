@@ -162,6 +162,8 @@ bool Forms::answerable(const Insn& insn) const {
         // CR and DR: in user mode they fault; in Unicorn they would change the oracle.
         if ((o.kind == OperandKind::control || o.kind == OperandKind::debug) && oracle_ != Oracle::silicon)
             return false;
+        // Unicorn has no SSE in real-address mode: CR4.OSFXSR is not heeded there.
+        if (o.kind == OperandKind::xmm && oracle_ == Oracle::unicorn && mode_ == CaseMode::real16) return false;
         x87 |= o.kind == OperandKind::x87 || o.kind == OperandKind::mmx;
     }
     const auto mnemonic = static_cast<ZydisMnemonic>(insn.mnemonic);

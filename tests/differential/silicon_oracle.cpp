@@ -104,8 +104,8 @@ void leave(mcontext_t& frame) {
 }
 
 void on_signal(int number, siginfo_t*, void* context) {
-    // The kernel leaves RFLAGS.AC as the case had it, and we are not aligned.
-    asm volatile("pushfq\n\tandq $~0x40000, (%%rsp)\n\tpopfq" : : : "memory", "cc");
+    // The kernel leaves RFLAGS.AC, NT and ID as the case had them; we are not aligned, and the next case is another.
+    asm volatile("pushfq\n\tandq $~0x244000, (%%rsp)\n\tpopfq" : : : "memory", "cc");
     mcontext_t& frame = static_cast<ucontext_t*>(context)->uc_mcontext;
     if (exchange && exchange->running) {
         leave(frame);
@@ -212,10 +212,7 @@ Outcome SiliconOracle::run(const Case& c) {
     asm volatile("int3" : : : "memory");
     n.exchange.wanted = nullptr;
     std::memset(at, 0xCC, c.insn.length);
-    Outcome outcome = n.exchange.outcome;
-    // The frame has no pointers of the last x87 instruction that both vendors agree about.
-    outcome.after.x87.opcode = 0;
-    return outcome;
+    return n.exchange.outcome;
 }
 
 }  // namespace exeunt::test

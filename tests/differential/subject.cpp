@@ -35,7 +35,10 @@ Subject::Subject(const Surroundings& surroundings, const CpuModel& model)
     cpu.control.cr4 |= CR4::OSFXSR | CR4::OSXMMEXCPT;
     cpu.control.cr0 |= CR0::NE | CR0::MP;
     cpu.flags.rest |= RFLAGS::IF;
-    if (surroundings.user) cpu.control.cr0 |= CR0::AM;
+    if (surroundings.user) {
+        cpu.control.cr0 |= CR0::AM;
+        cpu.control.cr4 |= CR4::OSXSAVE;
+    }
     cpu.context_changed(true);
     cpu.mode_changed();
     initial_ = cpu;

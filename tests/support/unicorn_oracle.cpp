@@ -136,6 +136,12 @@ Outcome UnicornOracle::run(const Case& c) {
         case UC_ERR_FETCH_PROT: break;
         default: outcome.fault.vector = Fault::any; break;
     }
+    // What it did not translate, and what faulted, may come back as success that went nowhere.
+    const bool stays = c.insn.repeat != Repeat::none || (c.insn.row->ends == Ends::block && c.insn.row->name[0] != 'U');
+    if (error == UC_ERR_OK && outcome.fault.vector == Fault::none && rip == c.before.rip && !stays)
+        outcome.fault.vector = Fault::any;
+    // QEMU remembers an exception whose delivery it never finishes here, and makes a double fault of the next.
+    if (outcome.fault.vector == static_cast<int>(Vector::DF)) outcome.fault.vector = Fault::any;
     if (outcome.fault.vector != Fault::none) outcome.after.rip = c.before.rip;
     return outcome;
 }
