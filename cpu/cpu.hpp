@@ -85,6 +85,8 @@ struct Cpu : CpuState {
     TlbKey guest_tlb_key;        ///< tags of the guest's translations; the extension sets it at entry (PCID is added)
     InterceptSet intercepted;    ///< while in_guest: instructions about which `virtualization` wants to be asked
     InterceptSet undefined;      ///< of these, those that the extension's controls take away: #UD before all else
+    /// The last instruction was a REP string instruction that has iterations left.
+    bool repeating = false;
     bool event_delivered = false;  ///< since the engine last cleared it: INT n ends the single-step trap of its TF
     std::optional<Event> delivering;  ///< the event whose delivery is under way (IDT-vectoring, EXITINTINFO)
 
@@ -259,6 +261,7 @@ private:
     void hold_back(i64 keep);
     void release();
     Result<void> boundary();
+    Result<void> events_due();
     Result<void> own_events();
     bool must_step() const;
     i64 chain_ticks() const;

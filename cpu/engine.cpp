@@ -132,6 +132,7 @@ void Cpu::context_changed(bool flush) {
 }
 
 Result<void> Cpu::load_pdptes(u64 cr3) {
+    if (mmu.second_level() && mmu.second_level()->pdptes_in_memory()) return {};
     u64 entries[4];
     for (unsigned i = 0; i < 4; ++i) {
         GuestPhysical at{(cr3 & 0xFFFF'FFE0) + 8 * i};
@@ -186,6 +187,7 @@ const Op* general_last(Cpu& cpu, const Op* op) {
     const Result<void> result = execute(cpu, insn);
     if (!result.ok()) [[unlikely]]
         return leave(cpu, op, result.stop());
+    if (insn.repeat != Repeat::none) cpu.repeating = cpu.next_rip == cpu.rip;
     if (cpu.activity != Activity::active) [[unlikely]] {
         cpu.rip = cpu.next_rip;
         return nullptr;
@@ -358,6 +360,19 @@ Result<void> Cpu::deliver_trap(const Event& event) {
 
 /// Looks at everything that may be due between two instructions. Stop::world_switch: something was; look again.
 Result<void> Cpu::boundary() {
+    if (!repeating) [[likely]]
+        return events_due();
+    // SDM 3B 17.3.1.1: an event between two iterations of a REP string instruction saves RF = 1.
+    repeating = false;
+    const u64 rest = flags.rest;
+    flags.rest |= RFLAGS::RF;
+    TRY(events_due());
+    flags.rest = rest;
+    repeating = true;
+    return {};
+}
+
+Result<void> Cpu::events_due() {
     if (in_guest) TRY(virtualization->boundary(*this));
     return own_events();
 }

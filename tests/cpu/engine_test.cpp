@@ -191,6 +191,24 @@ TEST_CASE("engine: code at two linear addresses goes on in each where it would")
     CHECK(t.cpu.r[RBX] == 3);
 }
 
+TEST_CASE("engine: an interrupt between two iterations of REP saves RF = 1 and the count that is left [SDM 3B 17.3.1.1]") {
+    Harness t;
+    OneInterrupt controller(t.cpu);
+    t.cpu.controller = &controller;
+    t.cpu.set_rflags(t.cpu.rflags() | RFLAGS::IF);
+    t.cpu.r[RCX] = 10;
+    t.cpu.r[RDI] = Harness::data_address;
+    t.place(code("f3 aa f4", "rep stosb; hlt"));
+    t.run(4);
+    controller.raise(0x33);
+    CHECK(t.run() == RunEnd::halted);
+    CHECK(t.vector_reached() == 0x33);
+    CHECK(t.cpu.r[RCX] == 6);
+    CHECK(t.read(t.cpu.r[RSP]) == Harness::code_address);
+    CHECK((t.read(t.cpu.r[RSP] + 16) & RFLAGS::RF) != 0);
+    CHECK(!t.cpu.flag(RFLAGS::RF));
+}
+
 TEST_CASE("engine: STI holds an interrupt back for one instruction [SDM 3A 6.8.1]") {
     Harness t;
     OneInterrupt controller(t.cpu);
