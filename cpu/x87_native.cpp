@@ -15,8 +15,8 @@ bool works() {
     softfloat80::Environment e;
     const X87Register expected = softfloat80::square_root(softfloat80::divide(numerator, divisor, e), e);
     X87Register third, root;
-    compute<Operation::divide>(numerator, divisor, third);
-    compute<Operation::square_root>(third, third, root);
+    store(compute<Operation::divide>(numerator, divisor).value, third);
+    store(compute<Operation::square_root>(third, third).value, root);
     return root.significand == expected.significand && root.sign_exponent == expected.sign_exponent;
 }
 

@@ -28,34 +28,43 @@ inline constexpr u16 default_control = FCW::at_reset;
 [[gnu::always_inline]] inline void clear_flags() { asm volatile("fnclex"); }
 [[gnu::always_inline]] inline void load_control(u16 control) { asm volatile("fldcw %0" : : "m"(control)); }
 
-/// Gives the native status word. FSUBP and FDIVP as bytes, for assemblers do not agree about their names.
+/// The result stays in the native ST(0) until it is known to be wanted.
+struct Outcome {
+    long double value;
+    u16 status;
+};
+
+/// FSUBP and FDIVP as bytes, for assemblers do not agree about their names.
 template <Operation operation>
-[[gnu::always_inline]] inline u16 compute(const X87Register& a, const X87Register& b, X87Register& result) {
-    u16 status = 0;
-#define EXEUNT_X87(text)                                                                  \
-    asm volatile("fldt %[a]\n\t" text "\n\tfnstsw %[status]\n\tfstpt %[result]"           \
-                 : [result] "=m"(result), [status] "=a"(status)                           \
-                 : [a] "m"(a), [b] "m"(b)                                                 \
-                 : "st", "st(1)")
+[[gnu::always_inline]] inline Outcome compute(const X87Register& a, const X87Register& b) {
+    Outcome o;
+#define EXEUNT_X87(text)                                   \
+    asm volatile("fldt %[a]\n\t" text "\n\tfnstsw %[status]" \
+                 : [value] "=t"(o.value), [status] "=a"(o.status) \
+                 : [a] "m"(a), [b] "m"(b)                  \
+                 : "st(1)")
     if constexpr (operation == Operation::add) EXEUNT_X87("fldt %[b]\n\t.byte 0xDE, 0xC1");
     if constexpr (operation == Operation::subtract) EXEUNT_X87("fldt %[b]\n\t.byte 0xDE, 0xE9");
     if constexpr (operation == Operation::multiply) EXEUNT_X87("fldt %[b]\n\t.byte 0xDE, 0xC9");
     if constexpr (operation == Operation::divide) EXEUNT_X87("fldt %[b]\n\t.byte 0xDE, 0xF9");
     if constexpr (operation == Operation::square_root) EXEUNT_X87("fsqrt");
 #undef EXEUNT_X87
-    return status;
+    return o;
 }
 
 template <Operation operation>
-[[gnu::noinline]] u16 compute(const X87Register& a, const X87Register& b, u16 control, X87Register& result) {
+[[gnu::noinline]] Outcome compute(const X87Register& a, const X87Register& b, u16 control) {
     load_control(control);
-    const u16 status = compute<operation>(a, b, result);
+    const Outcome o = compute<operation>(a, b);
     load_control(default_control);
-    return status;
+    return o;
 }
 
-/// a op b under the guest's control word. False: not here. `status` is the guest's status word, without C1 and with
-/// what comes of the operation on return.
+[[gnu::always_inline]] inline void store(long double value, X87Register& result) {
+    asm volatile("fstpt %0" : "=m"(result) : "t"(value) : "st");
+}
+
+/// a op b under the guest's control word. False: not here. `status` is the guest's status word; flags and C1 enter it.
 template <Operation operation>
 [[gnu::always_inline]] inline bool run(const X87Register& a, const X87Register& b, u16 control, u16& status,
                                        X87Register& result) {
@@ -63,14 +72,13 @@ template <Operation operation>
         return false;
     if (operation == Operation::square_root && softfloat80::is_negative(a)) return false;
     const bool standard = ((control ^ default_control) & (FCW::PC | FCW::RC)) == 0;
-    X87Register value;
-    u16 found = standard ? compute<operation>(a, b, value) : compute<operation>(a, b, control, value);
-    if (found & FSW::exceptions & ~status) [[unlikely]] {
+    Outcome o = standard ? compute<operation>(a, b) : compute<operation>(a, b, control);
+    if (o.status & FSW::exceptions & ~status) [[unlikely]] {
         clear_flags();
-        found = standard ? compute<operation>(a, b, value) : compute<operation>(a, b, control, value);
+        o = standard ? compute<operation>(a, b) : compute<operation>(a, b, control);
     }
-    status = static_cast<u16>((status & ~FSW::C1) | (found & (FSW::exceptions | FSW::C1)));
-    result = value;
+    store(o.value, result);
+    status = static_cast<u16>((status & ~FSW::C1) | (o.status & (FSW::exceptions | FSW::C1)));
     return true;
 }
 

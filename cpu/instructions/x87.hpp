@@ -81,23 +81,23 @@ inline void summarize(X87State& x87) {
     x87.status = static_cast<u16>((x87.status & ~(FSW::ES | FSW::B)) | (pending ? FSW::ES | FSW::B : 0));
 }
 
-/// Remembers a non-control instruction.
-[[gnu::always_inline]] inline void note(Cpu& cpu, const Insn& insn) {
+/// Remembers a non-control instruction; `offset` is that of its memory operand, if it has one.
+[[gnu::always_inline]] inline void note(Cpu& cpu, const Insn& insn, u64 offset) {
     X87State& x87 = cpu.x87;
     x87.opcode = static_cast<u16>((insn.opcode & 7) << 8 | insn.modrm);
     x87.instruction_pointer = insn.mode == 64 ? cpu.rip : low32(cpu.rip);
     x87.instruction_selector = cpu.seg(Seg::CS).selector;
     if (has_memory(insn)) {
-        x87.data_pointer = cpu.effective_address(insn);
+        x87.data_pointer = offset;
         x87.data_selector = cpu.seg(insn.memory.segment).selector;
     }
 }
 
 /// Puts what was found into the status word. False: an unmasked exception withholds the result from a register.
 /// SDM 1 8.5.
-inline bool conclude(Cpu& cpu, const Insn& insn, const Environment& e) {
+inline bool conclude(Cpu& cpu, const Insn& insn, const Environment& e, u64 offset = 0) {
     X87State& x87 = cpu.x87;
-    note(cpu, insn);
+    note(cpu, insn, offset);
     x87.status = static_cast<u16>((x87.status & ~FSW::C1) | e.raised | (e.up ? FSW::C1 : 0));
     const u16 unmasked = e.unmasked();
     if (unmasked == 0) [[likely]]
@@ -113,30 +113,33 @@ inline bool withheld(const Environment& e) {
 
 // ---- Memory ----------------------------------------------------------------------------------------------------
 
+/// In 64-bit mode these segments have neither base nor limit, and the TLB has canonical addresses only.
+[[gnu::always_inline]] inline bool is_flat(const Insn& insn) {
+    return insn.mode == 64 && insn.memory.segment != Seg::FS && insn.memory.segment != Seg::GS;
+}
+/// The memory operand, at `offset`.
 template <class T>
-Result<T> load_memory(Cpu& cpu, const Insn& insn) {
-    const u64 at = TRY(cpu.linear(insn.memory.segment, cpu.effective_address(insn), sizeof(T), AccessType::read));
+[[gnu::always_inline]] inline Result<T> load_memory(Cpu& cpu, const Insn& insn, u64 offset) {
     T value = 0;
-    if (load_fast(cpu, at, value)) [[likely]]
+    if (is_flat(insn) && load_fast(cpu, offset, value)) [[likely]]
         return value;
-    return static_cast<T>(TRY(cpu.load_linear(at, sizeof(T))));
+    return cpu.load<T>(insn.memory.segment, offset);
 }
 template <class T>
-Result<void> store_memory(Cpu& cpu, const Insn& insn, T value) {
-    const u64 at = TRY(cpu.linear(insn.memory.segment, cpu.effective_address(insn), sizeof(T), AccessType::write));
-    if (store_fast(cpu, at, value)) [[likely]]
+[[gnu::always_inline]] inline Result<void> store_memory(Cpu& cpu, const Insn& insn, u64 offset, T value) {
+    if (is_flat(insn) && store_fast(cpu, offset, value)) [[likely]]
         return {};
-    return cpu.store_linear(at, sizeof(T), value);
+    return cpu.store(insn.memory.segment, offset, value);
 }
 
 /// The operand of FADD m32 and its like: single or double precision, or FIADD's integer of 16 or 32 bits. Notes a
 /// denormal in `e`.
-inline Result<Extended> load_number(Cpu& cpu, const Insn& insn, Environment& e) {
+inline Result<Extended> load_number(Cpu& cpu, const Insn& insn, u64 offset, Environment& e) {
     switch (insn.opcode) {
-    case 0xD8: return softfloat80::widen(TRY(load_memory<u32>(cpu, insn)), e);
-    case 0xDC: return softfloat80::widen(TRY(load_memory<u64>(cpu, insn)), e);
-    case 0xDA: return softfloat80::from_integer(static_cast<i32>(TRY(load_memory<u32>(cpu, insn))));
-    default: return softfloat80::from_integer(static_cast<i16>(TRY(load_memory<u16>(cpu, insn))));
+    case 0xD8: return softfloat80::widen(TRY(load_memory<u32>(cpu, insn, offset)), e);
+    case 0xDC: return softfloat80::widen(TRY(load_memory<u64>(cpu, insn, offset)), e);
+    case 0xDA: return softfloat80::from_integer(static_cast<i32>(TRY(load_memory<u32>(cpu, insn, offset))));
+    default: return softfloat80::from_integer(static_cast<i16>(TRY(load_memory<u16>(cpu, insn, offset))));
     }
 }
 

@@ -22,13 +22,13 @@ Extended compute(const Extended& a, const Extended& b, Environment& e) {
 /// ST(destination) = a op b. `defined`: neither comes from an empty register.
 template <Operation operation>
 [[gnu::noinline]] bool by_definition(Cpu& cpu, const Insn& insn, bool defined, Extended a, Extended b,
-                                     Environment& e, unsigned destination) {
+                                     Environment& e, unsigned destination, u64 offset) {
     Extended result = softfloat80::default_nan;
     if (defined)
         result = compute<operation>(a, b, e);
     else
         stack_underflow(e);
-    if (!conclude(cpu, insn, e)) return false;
+    if (!conclude(cpu, insn, e, offset)) return false;
     set_st(cpu.x87, destination, result);
     return true;
 }
@@ -42,7 +42,8 @@ Result<void> arithmetic(Cpu& cpu, const Insn& insn) {
     X87State& x87 = cpu.x87;
     Environment e{x87.control};
     const bool memory = has_memory(insn);
-    const Extended number = memory ? TRY(load_number(cpu, insn, e)) : Extended{};
+    const u64 offset = memory ? cpu.effective_address(insn) : 0;
+    const Extended number = memory ? TRY(load_number(cpu, insn, offset, e)) : Extended{};
     // D8 has ST(0) for its destination, DC and DE (which pops) ST(i).
     const unsigned i = memory ? 0 : register_number(insn);
     const unsigned destination = memory || insn.opcode == 0xD8 ? 0 : i;
@@ -55,8 +56,8 @@ Result<void> arithmetic(Cpu& cpu, const Insn& insn) {
     const bool pops = !memory && insn.opcode == 0xDE;
     if (defined && !e.denormal_source &&
         x87_native::run<operation>(a, b, x87.control, x87.status, st(x87, destination))) [[likely]]
-        note(cpu, insn);
-    else if (!by_definition<operation>(cpu, insn, defined, a, b, e, destination))
+        note(cpu, insn, offset);
+    else if (!by_definition<operation>(cpu, insn, defined, a, b, e, destination, offset))
         return {};
     if (pops) pop(x87);
     return {};
@@ -129,11 +130,11 @@ Result<void> exec_FSQRT(Cpu& cpu, const Insn& insn) {
     Extended& top = st(x87, 0);
     const bool defined = !is_empty(x87, 0);
     if (defined && x87_native::run<Operation::square_root>(top, top, x87.control, x87.status, top)) [[likely]] {
-        note(cpu, insn);
+        note(cpu, insn, 0);
         return {};
     }
     Environment e{x87.control};
-    by_definition<Operation::square_root>(cpu, insn, defined, top, top, e, 0);
+    by_definition<Operation::square_root>(cpu, insn, defined, top, top, e, 0, 0);
     return {};
 }
 

@@ -29,9 +29,9 @@ constexpr u16 condition_codes(Relation r) {
 }
 
 /// Sets C3, C2 and C0, and pops. Unmasked, #I keeps both from happening (SDM 2A FCOM), #D only the second.
-Result<void> into_status(Cpu& cpu, const Insn& insn, Relation r, const Environment& e, unsigned pops) {
+Result<void> into_status(Cpu& cpu, const Insn& insn, u64 offset, Relation r, const Environment& e, unsigned pops) {
     X87State& x87 = cpu.x87;
-    const bool completes = conclude(cpu, insn, e);
+    const bool completes = conclude(cpu, insn, e, offset);
     if (!(e.unmasked() & FSW::IE))
         x87.status = static_cast<u16>((x87.status & ~(FSW::C0 | FSW::C2 | FSW::C3)) | condition_codes(r));
     while (completes && pops-- > 0) pop(x87);
@@ -44,12 +44,13 @@ Result<void> compare(Cpu& cpu, const Insn& insn, QuietNan quiet_nan, unsigned po
     X87State& x87 = cpu.x87;
     Environment e{x87.control};
     if (has_memory(insn)) {
-        const Extended number = TRY(load_number(cpu, insn, e));
-        return into_status(cpu, insn, relation(!is_empty(x87, 0), st(x87, 0), number, quiet_nan, e), e, pops);
+        const u64 offset = cpu.effective_address(insn);
+        const Extended number = TRY(load_number(cpu, insn, offset, e));
+        return into_status(cpu, insn, offset, relation(!is_empty(x87, 0), st(x87, 0), number, quiet_nan, e), e, pops);
     }
     const unsigned i = register_number(insn);
     const bool defined = !is_empty(x87, 0) && !is_empty(x87, i);
-    return into_status(cpu, insn, relation(defined, st(x87, 0), st(x87, i), quiet_nan, e), e, pops);
+    return into_status(cpu, insn, 0, relation(defined, st(x87, 0), st(x87, i), quiet_nan, e), e, pops);
 }
 
 /// FCOMI and its like: the relation in ZF, PF and CF.
@@ -92,7 +93,7 @@ Result<void> exec_FTST(Cpu& cpu, const Insn& insn) {
     Environment e{x87.control};
     const Relation r =
         relation(!is_empty(x87, 0), st(x87, 0), softfloat80::zero(false), QuietNan::invalid, e);
-    return into_status(cpu, insn, r, e, 0);
+    return into_status(cpu, insn, 0, r, e, 0);
 }
 
 /// C1 is the sign, also of an empty register. SDM 2A Table 3-51 "FXAM Results".
@@ -114,7 +115,7 @@ Result<void> exec_FXAM(Cpu& cpu, const Insn& insn) {
         case Kind::denormal: codes = FSW::C3 | FSW::C2; break;
         }
     }
-    note(cpu, insn);
+    note(cpu, insn, 0);
     const u16 sign = softfloat80::is_negative(a) ? FSW::C1 : u16{0};
     x87.status = static_cast<u16>((x87.status & ~FSW::conditions) | codes | sign);
     return {};

@@ -158,12 +158,12 @@ Result<void> exec_FNCLEX(Cpu& cpu, const Insn&) {
 
 Result<void> exec_FNSTCW(Cpu& cpu, const Insn& insn) {
     TRY(available(cpu));
-    return store_memory(cpu, insn, cpu.x87.control);
+    return store_memory(cpu, insn, cpu.effective_address(insn), cpu.x87.control);
 }
 
 Result<void> exec_FLDCW(Cpu& cpu, const Insn& insn) {
     TRY(ready(cpu));
-    set_control(cpu.x87, TRY(load_memory<u16>(cpu, insn)));
+    set_control(cpu.x87, TRY(load_memory<u16>(cpu, insn, cpu.effective_address(insn))));
     return {};
 }
 
@@ -232,7 +232,7 @@ Result<void> exec_FFREEP(Cpu& cpu, const Insn& insn) {
 
 Result<void> exec_FNOP(Cpu& cpu, const Insn& insn) {
     TRY(ready(cpu));
-    note(cpu, insn);
+    note(cpu, insn, 0);
     return {};
 }
 

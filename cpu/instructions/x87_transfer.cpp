@@ -30,37 +30,37 @@ namespace {
 using namespace x87;
 using softfloat80::Rounding;
 
-Result<Image> load_image(Cpu& cpu, const Insn& insn) {
+Result<Image> load_image(Cpu& cpu, const Insn& insn, u64 offset) {
     Image image;
-    TRY(cpu.load_bytes(insn.memory.segment, cpu.effective_address(insn), image.data(), image.size()));
+    TRY(cpu.load_bytes(insn.memory.segment, offset, image.data(), sizeof image));
     return image;
 }
-Result<void> store_image(Cpu& cpu, const Insn& insn, const Image& image) {
-    return cpu.store_bytes(insn.memory.segment, cpu.effective_address(insn), image.data(), sizeof image);
+Result<void> store_image(Cpu& cpu, const Insn& insn, u64 offset, const Image& image) {
+    return cpu.store_bytes(insn.memory.segment, offset, image.data(), sizeof image);
 }
 
 /// Pushes `value`, in which `e` found something, unless the stack is full. Of a load, only #I withholds the result.
 [[gnu::always_inline]] inline Result<void> push_result(Cpu& cpu, const Insn& insn, const Extended& value,
-                                                       Environment& e) {
+                                                       Environment& e, u64 offset = 0) {
     X87State& x87 = cpu.x87;
     if (!is_empty(x87, 7)) [[unlikely]] {
         Environment full{x87.control};
         stack_overflow(full);
-        if (conclude(cpu, insn, full)) push(x87, softfloat80::default_nan);
+        if (conclude(cpu, insn, full, offset)) push(x87, softfloat80::default_nan);
         return {};
     }
-    conclude(cpu, insn, e);
+    conclude(cpu, insn, e, offset);
     if (!(e.unmasked() & FSW::IE)) [[likely]]
         push(x87, value);
     return {};
 }
 
-Result<Extended> load_operand(Cpu& cpu, const Insn& insn, Environment& e) {
+Result<Extended> load_operand(Cpu& cpu, const Insn& insn, u64 offset, Environment& e) {
     switch (insn.operand[0].bytes) {
-    case 4: return softfloat80::load(TRY(load_memory<u32>(cpu, insn)), e);
-    case 8: return softfloat80::load(TRY(load_memory<u64>(cpu, insn)), e);
+    case 4: return softfloat80::load(TRY(load_memory<u32>(cpu, insn, offset)), e);
+    case 8: return softfloat80::load(TRY(load_memory<u64>(cpu, insn, offset)), e);
     default: {
-        const Image image = TRY(load_image(cpu, insn));
+        const Image image = TRY(load_image(cpu, insn, offset));
         return from_image(image.data());
     }
     }
@@ -77,9 +77,10 @@ Result<void> store_converted(Cpu& cpu, const Insn& insn, bool pops, T indefinite
     else
         value = convert(st(x87, 0), e);
     const bool stores = !withheld(e);
+    const u64 offset = cpu.effective_address(insn);
     if (stores) [[likely]]
-        TRY(store_memory(cpu, insn, value));
-    conclude(cpu, insn, e);
+        TRY(store_memory(cpu, insn, offset, value));
+    conclude(cpu, insn, e, offset);
     if (stores && pops) pop(x87);
     return {};
 }
@@ -90,8 +91,10 @@ Result<void> store_extended(Cpu& cpu, const Insn& insn) {
     Environment e{x87.control};
     const bool empty = is_empty(x87, 0);
     if (empty) stack_underflow(e);
-    if (!withheld(e)) TRY(store_image(cpu, insn, to_image(empty ? softfloat80::default_nan : st(x87, 0))));
-    if (conclude(cpu, insn, e)) pop(x87);
+    const u64 offset = cpu.effective_address(insn);
+    const Extended value = empty ? softfloat80::default_nan : st(x87, 0);
+    if (!withheld(e)) TRY(store_image(cpu, insn, offset, to_image(value)));
+    if (conclude(cpu, insn, e, offset)) pop(x87);
     return {};
 }
 
@@ -163,7 +166,7 @@ Result<void> move_if(Cpu& cpu, const Insn& insn, bool condition) {
         if (conclude(cpu, insn, e)) set_st(x87, 0, softfloat80::default_nan);
         return {};
     }
-    note(cpu, insn);  // C1 stays as it is
+    note(cpu, insn, 0);  // C1 stays as it is
     if (condition) set_st(x87, 0, st(x87, i));
     return {};
 }
@@ -175,8 +178,9 @@ Result<void> exec_FLD(Cpu& cpu, const Insn& insn) {
     X87State& x87 = cpu.x87;
     Environment e{x87.control};
     if (has_memory(insn)) {
-        const Extended value = TRY(load_operand(cpu, insn, e));
-        return push_result(cpu, insn, value, e);
+        const u64 offset = cpu.effective_address(insn);
+        const Extended value = TRY(load_operand(cpu, insn, offset, e));
+        return push_result(cpu, insn, value, e, offset);
     }
     const unsigned i = register_number(insn);
     if (is_empty(x87, i)) [[unlikely]] {
@@ -190,22 +194,24 @@ Result<void> exec_FLD(Cpu& cpu, const Insn& insn) {
 Result<void> exec_FILD(Cpu& cpu, const Insn& insn) {
     TRY(ready(cpu));
     Environment e{cpu.x87.control};
+    const u64 offset = cpu.effective_address(insn);
     i64 value = 0;
     switch (insn.operand[0].bytes) {
-    case 2: value = static_cast<i16>(TRY(load_memory<u16>(cpu, insn))); break;
-    case 4: value = static_cast<i32>(TRY(load_memory<u32>(cpu, insn))); break;
-    default: value = static_cast<i64>(TRY(load_memory<u64>(cpu, insn))); break;
+    case 2: value = static_cast<i16>(TRY(load_memory<u16>(cpu, insn, offset))); break;
+    case 4: value = static_cast<i32>(TRY(load_memory<u32>(cpu, insn, offset))); break;
+    default: value = static_cast<i64>(TRY(load_memory<u64>(cpu, insn, offset))); break;
     }
-    return push_result(cpu, insn, softfloat80::from_integer(value), e);
+    return push_result(cpu, insn, softfloat80::from_integer(value), e, offset);
 }
 
 Result<void> exec_FBLD(Cpu& cpu, const Insn& insn) {
     TRY(ready(cpu));
     Environment e{cpu.x87.control};
-    const Image image = TRY(load_image(cpu, insn));
+    const u64 offset = cpu.effective_address(insn);
+    const Image image = TRY(load_image(cpu, insn, offset));
     softfloat80::PackedDecimal digits;
     std::copy(image.begin(), image.end(), digits.byte);
-    return push_result(cpu, insn, softfloat80::from_decimal(digits), e);
+    return push_result(cpu, insn, softfloat80::from_decimal(digits), e, offset);
 }
 
 Result<void> exec_FST(Cpu& cpu, const Insn& insn) { return store(cpu, insn, false); }
@@ -247,8 +253,9 @@ Result<void> exec_FBSTP(Cpu& cpu, const Insn& insn) {
     }
     Image image;
     std::copy_n(digits.byte, image.size(), image.begin());
-    if (!withheld(e)) TRY(store_image(cpu, insn, image));
-    if (conclude(cpu, insn, e)) pop(x87);
+    const u64 offset = cpu.effective_address(insn);
+    if (!withheld(e)) TRY(store_image(cpu, insn, offset, image));
+    if (conclude(cpu, insn, e, offset)) pop(x87);
     return {};
 }
 
