@@ -149,7 +149,7 @@ TEST_CASE("EPT violation: advanced information in bits 9 to 11 [SDM 3C Table 27-
 
 TEST_CASE("EPT misconfiguration: rights 010 and 110, and 100 without execute-only [SDM 3C 28.2.3.1]") {
     Walker t;
-    for (const u64 rights : {2, 6}) {
+    for (const u64 rights : {u64{2}, u64{6}}) {
         t.pte(0x77000 | write_back | rights);
         CHECK(t.misconfigured());
         t.pte(0x77000 | write_back | rwx);

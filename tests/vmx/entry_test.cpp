@@ -52,7 +52,8 @@ TEST_CASE("Guest state: what an entry loads, an exit saves [SDM 3C 26.3.2, 27.3]
     for (const auto& [field, value] : values) t.set(field, value);
     t.guest(cpuid);
     EXITED(t, ExitReason::cpuid);
-    for (const auto& [field, value] : values) CHECK_MESSAGE(t.get(field) == value, row_of(field).name);
+    for (const auto& value : values)
+        CHECK_MESSAGE(t.get(value.first) == value.second, row_of(value.first).name);
     CHECK(t.get(F::guest_cr3) == Harness::tables_address);
     CHECK((t.get(F::vm_entry_controls) & vm_entry::ia_32e_mode_guest));
 }
@@ -277,7 +278,7 @@ TEST_CASE("VMX aborts: what exits can not store or load [SDM 3C 27.7]") {
 }
 
 TEST_CASE("Activity states: HLT and shutdown are entered and wait [SDM 3C 26.6.2]") {
-    for (const u64 state : {1, 2}) {
+    for (const u64 state : {u64{1}, u64{2}}) {
         T t;
         t.set(F::guest_activity_state, state);
         t.on(pin_based::nmi_exiting);

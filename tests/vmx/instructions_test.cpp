@@ -105,7 +105,7 @@ TEST_CASE("VMXON: CR4.VMXE, fixed bits, feature control, region, root operation 
         CHECK(t.with_pointer(vmxon, VmxHarness::vmxon_region) == gp);
     }
     SUBCASE("IA32_FEATURE_CONTROL not locked, or without VMXON outside SMX") {
-        for (const u64 value : {0, 1, 4}) {
+        for (const u64 value : {u64{0}, u64{1}, u64{4}}) {
             t.cpu.msrs->store(Msr::IA32_FEATURE_CONTROL, value);
             CHECK(t.with_pointer(vmxon, VmxHarness::vmxon_region) == gp);
         }
@@ -285,7 +285,7 @@ TEST_CASE("INVVPID: types, VPID 0, reserved bits, canonical address: error 28 [S
         return t.error_of(invvpid, low);
     };
     CHECK(error(4, 1, 0) == 28);
-    for (const u64 type : {0, 1, 3}) {
+    for (const u64 type : {u64{0}, u64{1}, u64{3}}) {
         CHECK(error(type, 0, 0) == 28);
         CHECK(error(type, 1, 0x1000) == 0);
     }
