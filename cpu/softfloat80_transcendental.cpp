@@ -7,7 +7,7 @@
 // the mathematical function. Precision control has no effect. Outside the domains that the manual gives, where it
 // leaves the result undefined, F2XM1 returns its argument and FYL2XP1 an invalid operation for x <= -1, otherwise the
 // value of the function.
-#include "cpu/softfloat80_parts.hpp"
+#include "cpu/softfloat80_fixed.hpp"
 
 #define MPFR_USE_INTMAX_T
 #include <mpfr.h>
@@ -17,7 +17,7 @@ namespace exeunt::softfloat80 {
 namespace {
 
 /// The bits that are handed to rounding; what lies beyond them is one sticky bit.
-constexpr mpfr_prec_t kept = 120;
+constexpr mpfr_prec_t kept = 100;
 
 class Real {
 public:
@@ -34,11 +34,7 @@ private:
 
 /// Exactly, where the precision of `to` allows.
 void assign(Real& to, const Number& n) {
-    // Two halves, for the unsigned long of MPFR's interface has 32 bits on some machines.
-    mpfr_set_ui(to, high32(n.significand), MPFR_RNDZ);
-    mpfr_mul_2ui(to, to, 32, MPFR_RNDZ);
-    mpfr_add_ui(to, to, low32(n.significand), MPFR_RNDZ);
-    mpfr_mul_2si(to, to, n.exponent - 63, MPFR_RNDZ);
+    mpfr_set_uj_2exp(to, n.significand, n.exponent - 63, MPFR_RNDZ);
     if (n.negative) mpfr_neg(to, to, MPFR_RNDZ);
 }
 
@@ -56,7 +52,8 @@ Extended rounded(Real& value, bool inexact, Environment& e) {
 /// more bits until they decide.
 template <class Compute>
 Extended irrational(Compute compute, Environment& e) {
-    for (mpfr_prec_t precision = kept + 40;; precision *= 2) {
+    // Two limbs at first, which is where MPFR is fastest: once in four million times they do not decide.
+    for (mpfr_prec_t precision = 128;; precision *= 2) {
         Real value(precision);
         compute(value);
         if (!mpfr_can_round(value, precision - 6, MPFR_RNDN, MPFR_RNDZ, kept)) continue;
@@ -115,6 +112,8 @@ Extended y_log2_x(const Extended& y, const Extended& x, Environment& e) {
     if (ky == Kind::zero || is_one) return zero(negative);
     const Number a = unpack(y), b = unpack(x);
     if (power_of_two(b)) return times(a, b.exponent, e);
+    if (fixed::enabled)
+        if (const auto short_way = fixed::rounded(fixed::product(fixed::logarithm(b), a), e)) return *short_way;
     return irrational(
         [&](Real& value) {
             Real factor(64);
@@ -186,18 +185,41 @@ Extended arctangent(const Extended& y, const Extended& x, Environment& e) {
 
 namespace {
 
-/// x less the nearest multiple of pi / 2, and that multiple's number modulo 4. Exact.
-unsigned reduce(Real& x) {
-    Real quarter(70), quotient(70), product(200);
-    // 0C90FDAA22168C234CH * 2^-67: pi / 2 with 66 bits.
-    assign(quarter, {false, 67, 0xC90F'DAA2'2168'C234});
-    mpfr_add_ui(quarter, quarter, 0xC, MPFR_RNDZ);
-    mpfr_div_2ui(quarter, quarter, 67, MPFR_RNDZ);
-    mpfr_div(quotient, x, quarter, MPFR_RNDN);
-    mpfr_round(quotient, quotient);
-    mpfr_mul(product, quotient, quarter, MPFR_RNDN);
-    mpfr_sub(x, x, product, MPFR_RNDN);
-    return static_cast<unsigned>(mpfr_get_sj(quotient, MPFR_RNDN) & 3);
+/// What the quadrants have in common: a function of the reduced angle.
+enum class Base : u8 { sine, cosine, tangent, cotangent };
+
+Extended by_definition(Base base, bool negative, const Angle& angle, Environment& e) {
+    Real argument(128), value(kept), low(64);
+    assign(argument, {false, angle.exponent, static_cast<u64>(angle.significand >> 64)});
+    mpfr_set_uj_2exp(low, static_cast<u64>(angle.significand), angle.exponent - 127, MPFR_RNDZ);
+    mpfr_add(argument, argument, low, MPFR_RNDZ);
+    int inexact = 0;
+    switch (base) {
+    case Base::sine: inexact = mpfr_sin(value, argument, MPFR_RNDZ); break;
+    case Base::cosine: inexact = mpfr_cos(value, argument, MPFR_RNDZ); break;
+    case Base::tangent: inexact = mpfr_tan(value, argument, MPFR_RNDZ); break;
+    case Base::cotangent: inexact = mpfr_cot(value, argument, MPFR_RNDZ); break;
+    }
+    if (negative) mpfr_neg(value, value, MPFR_RNDZ);
+    return rounded(value, inexact != 0, e);
+}
+
+Extended of_angle(Base base, bool negative, const Angle& angle, Environment& e) {
+    if (fixed::enabled && base <= Base::cosine) {
+        if (auto approximation = base == Base::sine ? fixed::sine(angle) : fixed::cosine(angle)) {
+            approximation->negative = negative;
+            if (const auto short_way = fixed::rounded(*approximation, e)) return *short_way;
+        }
+    }
+    return by_definition(base, negative, angle, e);
+}
+
+/// sin(|x| + turned * pi / 2), negated or not.
+Extended sine_of(const Angle& angle, unsigned turned, bool negate, Environment& e) {
+    const unsigned quadrant = (angle.quadrant + turned) & 3;
+    const bool odd = quadrant & 1;
+    const bool negative = ((quadrant & 2) != 0) != (!odd && angle.negative) != negate;
+    return of_angle(odd ? Base::cosine : Base::sine, negative, angle, e);
 }
 
 }  // namespace
@@ -213,31 +235,16 @@ Trigonometric trigonometric(const Extended& x, Function what, Environment& e) {
     if (k == Kind::zero) return {x, one};
     if (exponent_field(x) >= static_cast<unsigned>(bias + 63)) return {x, x, true};
     if (!accept(k, e)) return {default_nan, default_nan};
-    Real argument(200), value(kept);
-    assign(argument, unpack(x));
-    // Below pi / 4 there is nothing to reduce.
-    const unsigned quadrant = exponent_field(x) < static_cast<unsigned>(bias - 1) ? 0 : reduce(argument);
-
-    Trigonometric results{result, result};
-    if (what == Function::tangent) {
-        int inexact = 0;
-        if (quadrant & 1) {  // tan(r + pi / 2) = -1 / tan(r)
-            inexact = mpfr_cot(value, argument, MPFR_RNDZ);
-            mpfr_neg(value, value, MPFR_RNDZ);
-        } else {
-            inexact = mpfr_tan(value, argument, MPFR_RNDZ);
-        }
-        results.sine = rounded(value, inexact != 0, e);
-        results.cosine = one;
+    const Angle angle = reduced(unpack(x));
+    Trigonometric results{result, one};
+    if (what == Function::tangent) {  // tan(r + pi / 2) = -1 / tan(r)
+        const bool odd = angle.quadrant & 1;
+        const bool negative = angle.negative != odd != is_negative(x);
+        results.sine = of_angle(odd ? Base::cotangent : Base::tangent, negative, angle, e);
         return results;
     }
-    const auto sine_of = [&](unsigned turned) {  // sin(r + turned * pi / 2)
-        const int inexact = turned & 1 ? mpfr_cos(value, argument, MPFR_RNDZ) : mpfr_sin(value, argument, MPFR_RNDZ);
-        if (turned & 2) mpfr_neg(value, value, MPFR_RNDZ);
-        return rounded(value, inexact != 0, e);
-    };
-    if (what != Function::cosine) results.sine = sine_of(quadrant);
-    if (what != Function::sine) results.cosine = sine_of(quadrant + 1);
+    if (what != Function::cosine) results.sine = sine_of(angle, 0, is_negative(x), e);
+    if (what != Function::sine) results.cosine = sine_of(angle, 1, false, e);
     return results;
 }
 
