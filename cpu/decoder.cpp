@@ -247,6 +247,11 @@ Decoder::Status Decoder::decode(CodeMode mode, std::span<const u8> bytes, const 
     insn.memory.displacement_size = z.raw.disp.size / 8;
     std::copy_n(bytes.begin(), z.length, insn.bytes.begin());
     if (mode == CodeMode::long64 && model_.vendor == Vendor::amd) narrow_amd_branch(z, insn);
+    // NOTRACK is 3EH, which overrides the segment all the same.
+    if ((z.attributes & ZYDIS_ATTRIB_HAS_NOTRACK) && mode != CodeMode::long64) {
+        insn.memory.segment = Seg::DS;
+        insn.has_segment_override = true;
+    }
     if (z.mnemonic == ZYDIS_MNEMONIC_PAUSE && z.raw.rex.B) exchange_instead_of_pause(insn);
 
     const IsaNeed need = isa_needs[z.meta.isa_set];

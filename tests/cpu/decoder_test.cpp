@@ -50,6 +50,15 @@ TEST_CASE("AMD: 66H truncates the target of a near branch in 64-bit mode [APM 3 
     }
 }
 
+TEST_CASE("3EH before an indirect JMP is NOTRACK, and overrides the segment [SDM 1 17.3.1; SDM 2A 2.1.1]") {
+    Harness t{Mode::real};
+    t.cpu.r[RBP] = 0x100;
+    t.write(0x2'0100, 0x1111, 2);  // SS:0100
+    t.write(0x100, 0x2222, 2);     // DS:0100
+    t.step(code("3e ff 66 00"));
+    CHECK(t.cpu.rip == 0x2222);
+}
+
 TEST_CASE("Intel: 66H does not change a near branch in 64-bit mode [SDM 2A Jcc]") {
     Harness t;
     t.cpu.flags.set_arithmetic(RFLAGS::ZF);
