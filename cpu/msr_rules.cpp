@@ -131,7 +131,7 @@ Result<u64> efer_write(Cpu& cpu, u64, u64 value) {
     if (cpu.has(Feature::SYSCALL)) allowed |= EFER::SCE;
     if (cpu.has(Feature::LM)) allowed |= EFER::LME;
     if (execute_disable_available(cpu)) allowed |= EFER::NXE;
-    if (cpu.has(Feature::SVM)) allowed |= EFER::SVME;
+    if (cpu.has(Feature::SVM) && !(cpu.msrs->stored(vm_cr_msr) & bit(4))) allowed |= EFER::SVME;
     if (cpu.has(Feature::FFXSR)) allowed |= EFER::FFXSR;
     if (cpu.has(Feature::AutomaticIBRS)) allowed |= EFER_AIBRSE;
     if ((value & EFER::LMSLE) && cpu.model.has(Quirk::amd_platform_msrs) && cpu.has(Feature::LM) &&

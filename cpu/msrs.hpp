@@ -21,6 +21,9 @@ namespace Msr {
 /// MSRs of the local APIC that the core must know.
 inline constexpr u32 apic_base_msr = 0x1B, tsc_deadline_msr = 0x6E0;
 
+/// AMD's VM_CR, which says whether EFER.SVME may be set (SVMDIS, bit 4); the svm folder has its row.
+inline constexpr u32 vm_cr_msr = 0xC001'0114;
+
 /// IA32_MISC_ENABLE, SDM 3C Table 35-2.
 namespace MiscEnable {
 inline constexpr u64 fast_strings = u64{1} << 0, BTS_unavailable = u64{1} << 11,

@@ -1,12 +1,14 @@
 #include "machine/extensions.hpp"
 
 #include "cpu/cpu.hpp"
+#include "svm/svm.hpp"
 #include "vmx/vmx.hpp"
 
 namespace exeunt {
 
 std::unique_ptr<Virtualization> attach_extension(Cpu& cpu) {
     if (cpu.has(Feature::VMX)) return std::make_unique<Vmx>(cpu);
+    if (cpu.has(Feature::SVM)) return std::make_unique<Svm>(cpu);
     return nullptr;
 }
 

@@ -127,7 +127,12 @@ Result<Translation> Mmu::walk_structures(Walk& walk) {
         const u64 address = table + index * format.entry_bytes;
         u64 entry;
         Physical where;
-        if (level.in_registers) {
+        if (level.in_registers && second_level_ && second_level_->pdptes_in_memory()) {
+            entry = TRY(read_entry(walk, (control_.cr3 & 0xFFFF'FFE0) + 8 * index, 8, where));
+            const u64 reserved = (~low_mask(features_.physical_bits)) | 0x1E6;
+            if ((entry & entry_present) && (entry & reserved))
+                return page_fault(error_code(control_, walk.access, PFEC::P | PFEC::RSVD), linear);
+        } else if (level.in_registers) {
             entry = control_.pdpte[index];
         } else {
             entry = TRY(read_entry(walk, address, format.entry_bytes, where));

@@ -33,6 +33,8 @@ public:
     virtual ~SecondLevel() = default;
     /// On refusal: Stop::Kind::second_level; the implementor keeps the reason for the exit that follows.
     virtual Result<SecondLevelPage> translate(GuestPhysical address, const SecondLevelAccess& access) = 0;
+    /// PAE paging reads its PDPTEs from memory at every walk, not into registers with CR3 (nested paging).
+    virtual bool pdptes_in_memory() const { return false; }
 };
 
 }  // namespace exeunt

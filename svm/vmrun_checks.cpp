@@ -1,0 +1,125 @@
+// One row for each illegal state, in the manual's order. What silicon tells is only that one of them held.
+#include "svm/vmrun_checks.hpp"
+
+#include "cpu/instructions/system.hpp"
+#include "cpu/msrs.hpp"
+
+namespace exeunt {
+
+namespace {
+
+using C = const VmrunContext&;
+
+constexpr std::string_view consistency = "APM 2 15.5.1 \"Basic Operation\"";
+constexpr std::string_view nested = "APM 2 15.25.4 \"Nested Paging and VMRUN/#VMEXIT\"";
+constexpr std::string_view injection = "APM 2 15.20 \"Event Injection\"";
+
+bool long_mode(C c) {
+    return (c.vmcb.get(VMCB::efer) & EFER::LME) && (c.vmcb.get(VMCB::cr0) & CR0::PG);
+}
+
+u64 efer_defined(const CpuModel& model) {
+    u64 mask = EFER::SVME;
+    if (model.has(Feature::SYSCALL)) mask |= EFER::SCE;
+    if (model.has(Feature::LM)) mask |= EFER::LME | EFER::LMA;
+    if (model.has(Feature::NX)) mask |= EFER::NXE;
+    if (model.has(Feature::FFXSR)) mask |= EFER::FFXSR;
+    if (model.has(Feature::AutomaticIBRS)) mask |= EFER_AIBRSE;
+    if (model.has(Feature::LM) && !model.has(Feature::EferLmsleUnsupported)) mask |= EFER::LMSLE;
+    return mask;
+}
+
+u64 beyond_physical(C c) { return ~low_mask(c.cpu.model.physical_bits); }
+
+bool map_beyond_memory(C c, u64 base, u64 bytes) {
+    return (((base & ~u64{0xFFF}) + bytes - 1) & beyond_physical(c)) != 0;
+}
+
+/// 0, 1, 3 to 8, 10 to 14, 16 to 19, 21, 28 to 30: APM 2 Table 8-1 "Interrupt Vector Source and Cause".
+constexpr u64 exception_vectors = 0x702F'7DFB;
+
+/// APM 2 15.20: reserved types, vectors that are no exceptions, and what the guest's mode does not have.
+bool illegal_injection(C c) {
+    const u64 event = c.vmcb.get(VMCB::eventinj);
+    if (!(event & bit(31))) return false;
+    const u64 type = extract(event, 10, 8), vector = event & 0xFF;
+    if (type == 1 || type > 4) return true;
+    if (type != 3) return false;
+    if (vector > 31 || !(exception_vectors >> vector & 1)) return true;
+    const bool code64 = long_mode(c) && (c.vmcb.get(VMCB::cs_attrib) & bit(9));
+    return code64 && (vector == 4 || vector == 5); // INTO, BOUND
+}
+
+bool illegal_pat(C c) {
+    const u64 pat = c.vmcb.get(VMCB::g_pat);
+    for (unsigned i = 0; i < 8; ++i) {
+        const u64 type = extract(pat, 8 * i + 7, 8 * i);
+        if (type > 7 || type == 2 || type == 3) return true;
+    }
+    return false;
+}
+
+bool np(C c) { return c.vmcb.get(VMCB::nested_control) & VMCB::NP_ENABLE; }
+
+constexpr VmrunCheck checks[] = {
+    {"VMRUN-001", "EFER.SVME is 0", consistency,
+     [](C c) { return !(c.vmcb.get(VMCB::efer) & EFER::SVME); }},
+    {"VMRUN-002", "CR0.CD is 0 and CR0.NW is 1", consistency,
+     [](C c) { return (c.vmcb.get(VMCB::cr0) & (CR0::CD | CR0::NW)) == CR0::NW; }},
+    {"VMRUN-003", "CR0[63:32] are not 0", consistency,
+     [](C c) { return high32(c.vmcb.get(VMCB::cr0)) != 0; }},
+    {"VMRUN-004", "an MBZ bit of CR3 is set", consistency,
+     [](C c) { return long_mode(c) && (c.vmcb.get(VMCB::cr3) & beyond_physical(c)); }},
+    {"VMRUN-005", "an MBZ bit of CR4 is set", consistency,
+     [](C c) { return (low32(c.vmcb.get(VMCB::cr4)) & ~cr4_supported(c.cpu.model)) != 0; }},
+    {"VMRUN-032", "CR4[63:32] are not 0", consistency,
+     [](C c) { return high32(c.vmcb.get(VMCB::cr4)) != 0; }},
+    {"VMRUN-006", "DR6[63:32] are not 0", consistency,
+     [](C c) { return high32(c.vmcb.get(VMCB::dr6)) != 0; }},
+    {"VMRUN-007", "DR7[63:32] are not 0", consistency,
+     [](C c) { return high32(c.vmcb.get(VMCB::dr7)) != 0; }},
+    {"VMRUN-008", "an MBZ bit of EFER is set", consistency,
+     [](C c) {
+         constexpr u64 mode = EFER::LMA | EFER::LME;
+         return (c.vmcb.get(VMCB::efer) & ~(efer_defined(c.cpu.model) | mode)) != 0;
+     }},
+    {"VMRUN-009", "EFER.LMA or EFER.LME is 1 and this processor does not support long mode", consistency,
+     [](C c) {
+         return !c.cpu.has(Feature::LM) && (c.vmcb.get(VMCB::efer) & (EFER::LMA | EFER::LME));
+     }},
+    {"VMRUN-010", "EFER.LME and CR0.PG are 1 and CR4.PAE is 0", consistency,
+     [](C c) { return long_mode(c) && !(c.vmcb.get(VMCB::cr4) & CR4::PAE); }},
+    {"VMRUN-011", "EFER.LME and CR0.PG are 1 and CR0.PE is 0", consistency,
+     [](C c) { return long_mode(c) && !(c.vmcb.get(VMCB::cr0) & CR0::PE); }},
+    {"VMRUN-012", "EFER.LME, CR0.PG, CR4.PAE, CS.L and CS.D are all 1", consistency,
+     [](C c) {
+         constexpr unsigned l_and_d = 0x600;
+         return long_mode(c) && (c.vmcb.get(VMCB::cr4) & CR4::PAE) &&
+                (c.vmcb.get(VMCB::cs_attrib) & l_and_d) == l_and_d;
+     }},
+    {"VMRUN-013", "the VMRUN intercept bit is clear", consistency,
+     [](C c) { return !(c.vmcb.get(VMCB::intercept_word4) & 1); }},
+    {"VMRUN-014", "the I/O permission map extends beyond the supported physical address", consistency,
+     [](C c) { return map_beyond_memory(c, c.vmcb.get(VMCB::iopm_base_pa), 3 * page_size); }},
+    {"VMRUN-015", "the MSR permission map extends beyond the supported physical address", consistency,
+     [](C c) { return map_beyond_memory(c, c.vmcb.get(VMCB::msrpm_base_pa), 2 * page_size); }},
+    {"VMRUN-016", "EVENTINJ holds an illegal event", injection, illegal_injection},
+    {"VMRUN-017", "the ASID is 0", consistency, [](C c) { return c.vmcb.get(VMCB::guest_asid) == 0; }},
+    {"VMRUN-021", "NP_ENABLE is 1 and the host's CR0.PG is 0", nested,
+     [](C c) { return np(c) && !(c.cpu.control.cr0 & CR0::PG); }},
+    {"VMRUN-022", "NP_ENABLE is 1 and an MBZ bit of nCR3 is set", nested,
+     [](C c) {
+         const u64 mbz = c.cpu.long_mode_active() ? beyond_physical(c) : u64{0};
+         return np(c) && (c.vmcb.get(VMCB::n_cr3) & mbz);
+     }},
+    {"VMRUN-023", "NP_ENABLE is 1 and G_PAT has an unsupported type or reserved bits", nested,
+     [](C c) { return np(c) && illegal_pat(c); }},
+};
+
+} // namespace
+
+const VmrunCheck vmrun_pdpte_check{"VMRUN-024", "an MBZ bit of a PDPTE is set", consistency, nullptr};
+
+std::span<const VmrunCheck> vmrun_checks() { return checks; }
+
+} // namespace exeunt
