@@ -29,7 +29,8 @@ public:
         const auto now = std::chrono::steady_clock::now();
         if (now - flushed_ < std::chrono::seconds(1)) return;
         flushed_ = now;
-        recorder_.flush();
+        if (!recorder_.flush())
+            machine_->loop().end({.reason = EndReason::interrupted, .message = "the trace could not be written"});
     }
 
     void ended(const Ending& ending) override {

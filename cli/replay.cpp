@@ -1,4 +1,5 @@
 // `exeunt replay`: runs a recorded machine again and compares every record and the state hashes.
+#include "base/bad_input.hpp"
 #include "cli/command.hpp"
 #include "cli/console.hpp"
 #include "cli/recording.hpp"
@@ -17,6 +18,17 @@ namespace {
 
 constexpr int status_difference = 12;
 
+/// The `end` record; none when the recording was not closed. `last_tick`: where the replay ends, because a user's quit,
+/// a signal or a limit ended the recorded run at a tick that the machine does not know by itself.
+std::optional<Record> find_end(const std::string& directory, bool complete, Tick& last_tick) {
+    std::optional<Record> last = last_record(directory);
+    const bool closed = last && last->kind == RecordKind::end;
+    if (complete && !closed)
+        throw BadInput(RecordingPaths(directory).stream, "end", "the last record of a recording that was closed");
+    last_tick = !last ? 0 : closed ? last->tick : last->tick + 1;
+    return closed ? last : std::nullopt;
+}
+
 /// A line on a terminal that says how far it is; nothing elsewhere.
 class Progress {
 public:
@@ -34,9 +46,31 @@ private:
     Tick shown_ = 0;
 };
 
+/// What came of it, for people and as exit status.
+int verdict(const Replayer& replayer, bool closed, Tick tick) {
+    if (!replayer.difference().empty()) {
+        fmt::print("different: {}\n", replayer.difference());
+        return status_difference;
+    }
+    if (replayer.exhausted() && closed) {
+        fmt::print("different: the replay went on after record {}, the last of the recording\n", replayer.compared());
+        return status_difference;
+    }
+    if (!closed) {
+        fmt::print("identical as far as it goes: {} records, {} state hashes; the recording was not closed\n",
+                   replayer.compared(), replayer.states_compared());
+        return 0;
+    }
+    fmt::print("identical: {} records, {} state hashes, {} ticks\n", replayer.compared(),
+               replayer.states_compared() + 1, tick);
+    return 0;
+}
+
 int replay(const std::string& directory) {
     const RecordingDescription description = read_description(directory);
     const std::string where = RecordingPaths(directory).description;
+    Tick last_tick = 0;
+    const std::optional<Record> recorded_end = find_end(directory, description.complete, last_tick);
     Machine machine(MachineConfig::from_json(description.configuration, where));
     Replayer replayer(directory, [&machine] { machine.loop().end({.reason = EndReason::quit}); });
     RecordedInput input(directory);
@@ -45,9 +79,7 @@ int replay(const std::string& directory) {
     machine.loop().set_checkpoint(state_hash_interval, [&](Tick tick) {
         replayer.state(tick, StateDigest::parse(state_hash(machine)));
     });
-    // A user's quit, a signal or a limit ended the recorded run at a tick that the machine does not know by itself.
-    const std::optional<Record> recorded_end = end_of_recording(directory);
-    if (recorded_end) machine.loop().set_limit(recorded_end->tick);
+    machine.loop().set_limit(last_tick);
     machine.boot();  // refuses images whose hashes differ
     bool interrupted = false;
     Ending ending;
@@ -71,22 +103,8 @@ int replay(const std::string& directory) {
         const u32 status = at_limit ? static_cast<u32>((*recorded_end)["status"]) : static_cast<u32>(ending.status());
         replayer.end(ending.tick, {status, StateDigest::parse(state_hash(machine))});
     }
-    if (!replayer.difference().empty()) {
-        fmt::print("different: {}\n", replayer.difference());
-        return status_difference;
-    }
-    if (replayer.exhausted() && description.complete) {
-        fmt::print("different: the replay went on after record {}, the last of the recording\n", replayer.compared());
-        return status_difference;
-    }
-    if (!description.complete) {
-        fmt::print("identical as far as it goes: {} records, {} state hashes; the recording was not closed\n",
-                   replayer.compared(), replayer.states_compared());
-        return 0;
-    }
-    fmt::print("identical: {} records, {} state hashes, {} ticks\n", replayer.compared(),
-               replayer.states_compared() + 1, ending.tick);
-    return 0;
+    replayer.finish();
+    return verdict(replayer, recorded_end.has_value(), ending.tick);
 }
 
 }  // namespace

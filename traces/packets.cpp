@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 namespace exeunt {
 
@@ -28,54 +30,74 @@ constexpr std::size_t uuid_at = 4, stream_at = 20, begin_at = 24, end_at = 32, c
 
 }  // namespace
 
-PacketWriter::PacketWriter(const std::string& path) : file_(std::fopen(path.c_str(), "wb")) {
-    if (!file_) throw BadInput(path, "", fmt::format("a file that can be created ({})", std::strerror(errno)));
-    packet_.reserve(packet_bytes);
+PacketWriter::PacketWriter(const std::string& path)
+    : descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+    if (descriptor_ < 0)
+        throw BadInput(path, "", fmt::format("a file that can be created ({})", std::strerror(errno)));
+    waiting_.reserve(packets_at_once * packet_bytes);
 }
 
 PacketWriter::~PacketWriter() {
-    if (!packet_.empty()) flush();
-    std::fclose(file_);
+    flush();
+    ::close(descriptor_);
 }
 
 void PacketWriter::begin(Tick tick) {
-    packet_.assign(packet_header_bytes, 0);
+    packet_ = waiting_.size();
+    waiting_.resize(packet_ + packet_header_bytes, 0);
     first_ = tick;
 }
 
 void PacketWriter::add(Tick tick, std::span<const u8> record) {
     ENSURE(record.size() <= packet_bytes - packet_header_bytes);
-    if (!packet_.empty() && packet_.size() + record.size() > packet_bytes) seal();
-    if (packet_.empty()) begin(tick);
-    packet_.insert(packet_.end(), record.begin(), record.end());
+    if (waiting_.size() - packet_ + record.size() > packet_bytes) {
+        close_packet();
+        packet_ = waiting_.size();
+        if (packet_ == packets_at_once * packet_bytes) write();
+    }
+    if (waiting_.size() == packet_) begin(tick);
+    waiting_.insert(waiting_.end(), record.begin(), record.end());
     last_ = tick;
     dirty_ = true;
 }
 
-/// The packet is full: it takes its place in the file for good.
-void PacketWriter::seal() {
-    flush();
-    ++written_packets_;
-    packet_.clear();
-}
-
-bool PacketWriter::flush() {
-    if (!dirty_ || packet_.empty()) return good_;
-    u8* p = packet_.data();
+/// The header says what the packet holds so far; the rest of it is zeros.
+void PacketWriter::close_packet() {
+    u8* p = waiting_.data() + packet_;
     store(p, packet_magic, 4);
     std::copy(trace_uuid.begin(), trace_uuid.end(), p + uuid_at);
     store(p + stream_at, 0, 4);
     store(p + begin_at, first_, 8);
     store(p + end_at, last_, 8);
-    store(p + content_at, packet_.size() * 8, 8);
+    store(p + content_at, (waiting_.size() - packet_) * 8, 8);
     store(p + size_at, packet_bytes * 8, 8);
     store(p + discarded_at, 0, 8);
-    const std::size_t content = packet_.size();
-    packet_.resize(packet_bytes, 0);
-    good_ = good_ && std::fseek(file_, written_packets_ * static_cast<long>(packet_bytes), SEEK_SET) == 0 &&
-            std::fwrite(packet_.data(), 1, packet_bytes, file_) == packet_bytes && std::fflush(file_) == 0;
-    packet_.resize(content);
+    waiting_.resize(packet_ + packet_bytes, 0);
+}
+
+/// Everything up to packet_ takes its place in the file for good; what follows it is written again when it has grown.
+bool PacketWriter::write() {
+    for (std::size_t at = 0; good_ && at < waiting_.size();) {
+        const ssize_t done = ::pwrite(descriptor_, waiting_.data() + at, waiting_.size() - at,
+                                      static_cast<off_t>(offset_ + at));
+        if (done < 0 && errno == EINTR) continue;
+        good_ = done > 0;
+        if (good_) at += static_cast<std::size_t>(done);
+    }
+    offset_ += packet_;
+    waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(packet_));
+    packet_ = 0;
     dirty_ = false;
+    return good_;
+}
+
+bool PacketWriter::flush() {
+    if (!dirty_) return good_;
+    const std::size_t content = waiting_.size() - packet_;
+    if (content == 0) return write();
+    close_packet();
+    write();
+    waiting_.resize(content);
     return good_;
 }
 
@@ -88,11 +110,12 @@ PacketReader::~PacketReader() { std::fclose(file_); }
 
 bool PacketReader::load() {
     const std::size_t got = std::fread(packet_.data(), 1, packet_bytes, file_);
+    const std::string place = fmt::format("offset {:#x}", packet_number_ * packet_bytes + (got < packet_bytes ? got : 0));
+    if (std::ferror(file_)) throw BadInput(path_, place, fmt::format("readable bytes ({})", std::strerror(errno)));
     if (got < packet_bytes) {
         cut_ = got != 0;
         return false;
     }
-    const std::string place = fmt::format("offset {:#x}", packet_number_ * packet_bytes);
     const u8* p = packet_.data();
     if (fetch(p, 4) != packet_magic || !std::equal(trace_uuid.begin(), trace_uuid.end(), p + uuid_at))
         throw BadInput(path_, place, "a packet of an exeunt trace");

@@ -1,5 +1,7 @@
-// Packets of a CTF stream: fixed size, each readable by itself, so that a trace whose writer was killed lacks at most
-// the packet that was being filled. CTF 1.8 section 5 "Event Packet Header".
+// Packets of a CTF stream: fixed size, each readable by itself. CTF 1.8 section 5 "Event Packet Header".
+//
+// A packet is one page, and packets are written whole, at multiples of their size: a process that is killed, even
+// inside a write, leaves whole packets, which is all that readers of CTF accept.
 #pragma once
 
 #include "base/clock.hpp"
@@ -15,7 +17,7 @@ namespace exeunt {
 inline constexpr unsigned trace_format_version = 1;
 inline constexpr u32 packet_magic = 0xC1FC'1FC1;
 /// Bytes of a packet, and of what stands before its records: magic, UUID, stream id, then five quadwords.
-inline constexpr std::size_t packet_bytes = 64 * 1024;
+inline constexpr std::size_t packet_bytes = 4096;
 inline constexpr std::size_t packet_header_bytes = 4 + 16 + 4 + 5 * 8;
 /// Names the format, not the run: two recordings of the same run are the same bytes.
 inline constexpr std::array<u8, 16> trace_uuid{0x65, 0x78, 0x65, 0x75, 0x6E, 0x74, 0x40, 0x01,
@@ -32,33 +34,39 @@ public:
 
     /// Adds a whole record (at most packet_bytes - packet_header_bytes bytes) that happened at `tick`.
     void add(Tick tick, std::span<const u8> record);
-    /// Writes the packet that is being filled as it is now; it goes on being filled. False when the disk refuses.
+    /// Writes what there is, also the packet that is being filled as it is now; it goes on being filled. False when
+    /// the disk refuses.
     bool flush();
     /// False after a write failed.
     bool good() const { return good_; }
 
 private:
-    void seal();
-    void begin(Tick tick);
+    /// Full packets wait for each other: so many are written at once.
+    static constexpr std::size_t packets_at_once = 16;
 
-    std::FILE* file_;
-    std::vector<u8> packet_;
-    Tick first_ = 0, last_ = 0;
-    long written_packets_ = 0;
+    void begin(Tick tick);
+    void close_packet();
+    bool write();
+
+    int descriptor_;
+    std::vector<u8> waiting_;     ///< not yet in the file: full packets, then the one that is being filled
+    std::size_t packet_ = 0;      ///< where in `waiting_` that one starts
+    Tick first_ = 0, last_ = 0;   ///< of its records
+    u64 offset_ = 0;              ///< in the file, of `waiting_`
     bool dirty_ = false, good_ = true;
 };
 
 /// Reads records out of the packets of one stream file, in order.
 class PacketReader {
 public:
-    /// Throws BadInput when the file can not be read or does not begin as such a stream.
+    /// Throws BadInput when the file can not be read.
     explicit PacketReader(const std::string& path);
     ~PacketReader();
     PacketReader(const PacketReader&) = delete;
     PacketReader& operator=(const PacketReader&) = delete;
 
     /// The bytes of the next record, valid until the next call; empty at the end, also in front of a packet that is
-    /// cut short. Throws BadInput, naming file and offset, for anything that is no packet.
+    /// cut short. Throws BadInput, naming file and offset, for anything that is no packet or no record.
     std::span<const u8> next();
     /// Whether the file ended in the middle of a packet.
     bool cut() const { return cut_; }

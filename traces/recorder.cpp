@@ -17,29 +17,50 @@ using nlohmann::json;
 
 namespace {
 
+/// The file appears whole or not at all, also when the process is killed meanwhile.
 void write_file(const std::string& path, const std::string& text) {
-    std::ofstream out(path, std::ios::binary);
+    const std::string unfinished = path + ".new";
+    std::ofstream out(unfinished, std::ios::binary);
     out << text;
-    out.flush();
-    if (!out) throw BadInput(path, "", "a file that can be written");
+    out.close();
+    std::error_code error;
+    if (out) fs::rename(unfinished, path, error);
+    if (!out || error) throw BadInput(path, "", "a file that can be written");
 }
 
 std::string read_file(const std::string& path, const std::string& what) {
+    std::error_code error;
     std::ifstream in(path, std::ios::binary);
-    if (!in) throw BadInput(path, "", what);
-    std::ostringstream text;
-    text << in.rdbuf();
-    return text.str();
+    if (!in || fs::is_directory(path, error)) throw BadInput(path, "", what);
+    return {std::istreambuf_iterator<char>(in), {}};
 }
 
-/// The directory, made if it is not there. Throws BadInput when something else is in the way.
-std::string made(const std::string& directory) {
+/// The directory, made if it is not there; `created` says whether it was made. Throws BadInput when something else is
+/// in the way.
+std::string made(const std::string& directory, bool& created) {
     std::error_code error;
-    if (fs::exists(directory, error) && !(fs::is_directory(directory, error) && fs::is_empty(directory, error)))
+    created = !fs::exists(directory, error);
+    if (!created && !(fs::is_directory(directory, error) && fs::is_empty(directory, error)))
         throw BadInput(directory, "", "a directory that does not exist yet, or is empty");
     fs::create_directories(fs::path(directory) / "ctf", error);
     if (error) throw BadInput(directory, "", "a directory that can be created (" + error.message() + ")");
     return directory;
+}
+
+/// A member of a JSON object if it is there and of this type.
+template <class T>
+bool get(const json& object, const char* key, T& value) {
+    const auto member = object.find(key);
+    if (member == object.end()) return false;
+    if constexpr (std::is_same_v<T, bool>) {
+        if (!member->is_boolean()) return false;
+    } else if constexpr (std::is_same_v<T, std::string>) {
+        if (!member->is_string()) return false;
+    } else {
+        if (!member->is_number_unsigned()) return false;
+    }
+    value = member->template get<T>();
+    return true;
 }
 
 }  // namespace
@@ -50,12 +71,21 @@ RecordingPaths::RecordingPaths(const std::string& path)
       description((fs::path(path) / "recording.json").string()), input((fs::path(path) / "input.jsonl").string()) {}
 
 Recorder::Recorder(const std::string& directory)
-    : paths_(made(directory)), writer_(paths_.stream), input_(std::fopen(paths_.input.c_str(), "wb")) {
+    : paths_(made(directory, created_)), writer_(paths_.stream), input_(std::fopen(paths_.input.c_str(), "wb")) {
     if (!input_) throw BadInput(paths_.input, "", fmt::format("a file that can be created ({})", std::strerror(errno)));
     write_file(paths_.metadata, ctf_metadata());
 }
 
-Recorder::~Recorder() { std::fclose(input_); }
+Recorder::~Recorder() {
+    std::fclose(input_);
+    if (begun_) return;
+    // The run did not come to its first record: something that the user gave was wrong, and nothing half-made stays.
+    std::error_code ignored;
+    fs::remove_all(fs::path(paths_.directory) / "ctf", ignored);
+    fs::remove(paths_.description, ignored);
+    fs::remove(paths_.input, ignored);
+    if (created_) fs::remove(paths_.directory, ignored);
+}
 
 void Recorder::describe(const std::string& configuration) {
     configuration_ = configuration;
@@ -73,6 +103,7 @@ void Recorder::write_description(bool complete) {
 
 template <class... Arguments>
 void Recorder::add(Tick tick, const Arguments&... arguments) {
+    begun_ = true;
     encode(bytes_, tick, arguments...);
     writer_.add(tick, bytes_);
 }
@@ -100,12 +131,19 @@ RecordingDescription read_description(const std::string& directory) {
     const RecordingPaths paths(directory);
     const std::string text = read_file(paths.description, "the description of a recording (made by `exeunt run --trace`)");
     const json description = json::parse(text, nullptr, false);
-    if (!description.is_object() || description.value("format", "") != "exeunt recording" ||
-        !description.contains("machine"))
+    std::string format;
+    if (!description.is_object() || !get(description, "format", format) || format != "exeunt recording")
         throw BadInput(paths.description, "", "the JSON description of a recording");
-    if (const auto version = description.value("version", 0u); version != trace_format_version)
-        throw BadInput(paths.description, "version", fmt::format("{}, found {}", trace_format_version, version));
-    return {description.value("complete", false), description["machine"].dump()};
+    u64 version = 0;
+    if (!get(description, "version", version) || version != trace_format_version)
+        throw BadInput(paths.description, "version",
+                       fmt::format("{}, found {}", trace_format_version, description.value("version", json()).dump()));
+    RecordingDescription result;
+    if (!get(description, "complete", result.complete)) throw BadInput(paths.description, "complete", "true or false");
+    if (!description.contains("machine") || !description["machine"].is_object())
+        throw BadInput(paths.description, "machine", "the configuration of a machine");
+    result.configuration = description["machine"].dump();
+    return result;
 }
 
 RecordedInput::RecordedInput(const std::string& directory) {

@@ -22,6 +22,7 @@ class Recorder final : public Observer, public InputLog {
 public:
     /// Creates the directory, which must not exist yet or be empty. Throws BadInput.
     explicit Recorder(const std::string& directory);
+    /// Without a single record the directory is left as it was found.
     ~Recorder() override;
 
     /// The machine's configuration as JSON, with the hashes of its images. Throws BadInput.
@@ -34,13 +35,16 @@ public:
     /// The last record; the recording is complete. Throws BadInput when something could not be written.
     void end(Tick tick, const EndRecord& record);
     /// Writes what there is so far, so that it survives if the process is killed.
-    void flush() { writer_.flush(); }
+    /// False when the disk refuses.
+    bool flush() { return writer_.flush(); }
 
 private:
     template <class... Arguments>
     void add(Tick tick, const Arguments&... arguments);
     void write_description(bool complete);
 
+    bool created_ = false;  ///< the directory is ours
+    bool begun_ = false;    ///< there is a record
     RecordingPaths paths_;
     PacketWriter writer_;
     std::FILE* input_;

@@ -19,6 +19,16 @@ void Replayer::state(Tick tick, const StateDigest& hash) {
 }
 void Replayer::end(Tick tick, const EndRecord& record) { compare(tick, record); }
 
+void Replayer::finish() {
+    if (exhausted_ || !difference_.empty()) return;
+    Record expected;
+    const std::span<const u8> recorded = reader_.next();
+    if (recorded.empty()) return;
+    decode(recorded, expected);
+    report(fmt::format("record {} ({}), recorded at tick {}, did not come again", compared_ + 1,
+                       record_name(expected.kind), expected.tick));
+}
+
 void Replayer::report(std::string text) {
     difference_ = std::move(text);
     differs_();
@@ -45,11 +55,13 @@ void Replayer::compare(Tick tick, const Arguments&... arguments) {
                        record_name(expected.kind), first_difference(expected, found), expected.tick, found.tick));
 }
 
-std::optional<Record> end_of_recording(const std::string& directory) {
+std::optional<Record> last_record(const std::string& directory) {
     PacketReader reader(RecordingPaths(directory).stream);
-    Record record;
-    for (auto bytes = reader.next(); !bytes.empty(); bytes = reader.next()) decode(bytes, record);
-    if (record.kind != RecordKind::end) return {};
+    std::optional<Record> record;
+    for (auto bytes = reader.next(); !bytes.empty(); bytes = reader.next()) {
+        if (!record) record.emplace();
+        decode(bytes, *record);
+    }
     return record;
 }
 

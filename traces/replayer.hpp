@@ -21,6 +21,8 @@ public:
     void vm_entry_failure(unsigned cpu, u64 tick, const EntryFailureRecord& record) override;
     void state(Tick tick, const StateDigest& hash);
     void end(Tick tick, const EndRecord& record);
+    /// The run is over: a record that did not come again is a difference, too.
+    void finish();
 
     /// What differs, in a few lines for people; empty while nothing does.
     const std::string& difference() const { return difference_; }
@@ -42,8 +44,8 @@ private:
     bool exhausted_ = false;
 };
 
-/// The `end` record of a recording, if it was closed. Throws BadInput.
-std::optional<Record> end_of_recording(const std::string& directory);
+/// The last record, if there is any; its kind is `end` in a recording that was closed. Throws BadInput.
+std::optional<Record> last_record(const std::string& directory);
 
 /// The first way in which two records differ: "field: a, b"; empty when they are the same.
 std::string first_difference(const Record& a, const Record& b);
