@@ -218,7 +218,7 @@ Extended of_angle(Base base, bool negative, const Angle& angle, Environment& e) 
 Extended sine_of(const Angle& angle, unsigned turned, bool negate, Environment& e) {
     const unsigned quadrant = (angle.quadrant + turned) & 3;
     const bool odd = quadrant & 1;
-    const bool negative = ((quadrant & 2) != 0) != (!odd && angle.negative) != negate;
+    const bool negative = ((quadrant & 2) != 0) ^ (!odd && angle.negative) ^ negate;
     return of_angle(odd ? Base::cosine : Base::sine, negative, angle, e);
 }
 
@@ -239,7 +239,7 @@ Trigonometric trigonometric(const Extended& x, Function what, Environment& e) {
     Trigonometric results{result, one};
     if (what == Function::tangent) {  // tan(r + pi / 2) = -1 / tan(r)
         const bool odd = angle.quadrant & 1;
-        const bool negative = angle.negative != odd != is_negative(x);
+        const bool negative = angle.negative ^ odd ^ is_negative(x);
         results.sine = of_angle(odd ? Base::cotangent : Base::tangent, negative, angle, e);
         return results;
     }
