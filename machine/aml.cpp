@@ -9,7 +9,8 @@ namespace {
 
 constexpr u8 zero_op = 0x00, one_op = 0x01, name_op = 0x08, byte_prefix = 0x0A, word_prefix = 0x0B,
              dword_prefix = 0x0C, string_prefix = 0x0D, qword_prefix = 0x0E, scope_op = 0x10, buffer_op = 0x11,
-             package_op = 0x12, ext_op = 0x5B, device_op = 0x82;
+             package_op = 0x12, method_op = 0x14, ext_op = 0x5B, argument_op = 0x68, store_op = 0x70,
+             device_op = 0x82, if_op = 0xA0, return_op = 0xA4;
 
 void number(Bytes& out, u64 value, unsigned bytes) {
     for (unsigned i = 0; i < bytes; ++i) out.push_back(static_cast<u8>(value >> (8 * i)));
@@ -125,6 +126,18 @@ Bytes eisa_id(std::string_view text) {
 Bytes name(std::string_view path, const Bytes& value) { return join({{name_op}, name_string(path), value}); }
 Bytes scope(std::string_view path, const Bytes& body) { return named({scope_op}, path, body); }
 Bytes device(std::string_view path, const Bytes& body) { return named({ext_op, device_op}, path, body); }
+
+Bytes method(std::string_view path, unsigned arguments, const Bytes& body) {
+    return named({method_op}, path, join({{static_cast<u8>(arguments)}, body}));
+}
+
+Bytes reference(std::string_view path) { return name_string(path); }
+Bytes argument(unsigned n) { return {static_cast<u8>(argument_op + n)}; }
+Bytes store(const Bytes& value, const Bytes& target) { return join({{store_op}, value, target}); }
+Bytes if_true(const Bytes& predicate, const Bytes& body) {
+    return join({{if_op}, with_length(join({predicate, body}))});
+}
+Bytes return_value(const Bytes& value) { return join({{return_op}, value}); }
 
 Bytes resource_template(std::initializer_list<Bytes> descriptors) {
     Bytes data = join(descriptors);

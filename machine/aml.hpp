@@ -29,6 +29,15 @@ Bytes name(std::string_view path, const Bytes& value);
 Bytes scope(std::string_view path, const Bytes& body);
 Bytes device(std::string_view path, const Bytes& body);
 
+// Methods.
+Bytes method(std::string_view path, unsigned arguments, const Bytes& body);
+/// A named object, or argument `n`, as a term.
+Bytes reference(std::string_view path);
+Bytes argument(unsigned n);
+Bytes store(const Bytes& value, const Bytes& target);
+Bytes if_true(const Bytes& predicate, const Bytes& body);
+Bytes return_value(const Bytes& value);
+
 // Resource templates.
 Bytes resource_template(std::initializer_list<Bytes> descriptors);
 Bytes io_ports(u16 first, u8 count);

@@ -12,13 +12,15 @@ namespace {
 
 using namespace aml;
 
-/// 6.2.13 "_PRT (PCI Routing Table)": each pin of each device goes to a fixed GSI.
-Bytes routing_table(const FirmwareFacts& facts) {
+/// 6.2.13 "_PRT (PCI Routing Table)": each pin of each device goes to a fixed GSI; for software that uses the 8259
+/// to the ISA interrupt to which firmware has routed it (PciHost::assign_resources).
+Bytes routing_table(const FirmwareFacts& facts, bool io_apic) {
     std::vector<Bytes> rows;
     for (const unsigned number : facts.pci_devices) {
         for (unsigned pin = 0; pin < 4; ++pin) {
+            const unsigned pirq = (number + pin) % 8;
             const Bytes row[] = {integer((u64{number} << 16) | 0xFFFF), integer(pin), integer(0),
-                                 integer(16 + (number + pin) % 8)};
+                                 integer(io_apic ? 16 + pirq : 10 + pirq % 2)};
             rows.push_back(package(row));
         }
     }
@@ -41,7 +43,11 @@ Bytes host_bridge(const FirmwareFacts& facts, const Bytes& children) {
                               name("_SEG", integer(0)),
                               name("_BBN", integer(0)),
                               name("_CRS", windows),
-                              name("_PRT", routing_table(facts)),
+                              name("PRTA", routing_table(facts, true)),
+                              name("PRTP", routing_table(facts, false)),
+                              method("_PRT", 0,
+                                     join({if_true(reference("PICM"), return_value(reference("PRTA"))),
+                                           return_value(reference("PRTP"))})),
                               children,
                           }));
 }
@@ -88,6 +94,9 @@ std::vector<u8> build_dsdt(const FirmwareFacts& facts) {
     const Bytes s5[] = {integer(AcpiPm::s5_sleep_type), integer(AcpiPm::s5_sleep_type), integer(0), integer(0)};
     return join({
         name("\\_S5", package(s5)),
+        // 5.8.1 "_PIC Method": which interrupt controller software uses.
+        name("PICM", integer(0)),
+        method("_PIC", 1, store(argument(0), reference("PICM"))),
         scope("\\_SB", join({processors(facts), host_bridge(facts, devices)})),
     });
 }

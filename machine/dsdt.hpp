@@ -1,5 +1,5 @@
 // The definition block of the machine (ACPI 6.4 5.2.11.1 "Differentiated System Description Table (DSDT)"): what
-// an operating system can not enumerate by itself. Data only, no methods.
+// an operating system can not enumerate by itself.
 #pragma once
 
 #include "devices/acpi_pm.hpp"

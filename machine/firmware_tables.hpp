@@ -1,7 +1,7 @@
 // The tables that firmware leaves for an operating system: ACPI (ACPI 6.4 ch. 5 "ACPI Software Programming
 // Model"; PCI Firmware Specification 3.0 4.1.2 "MCFG"; IA-PC HPET Specification 1.0a 3.2.4) and the BIOS data area.
 //
-// Not modelled: SMBIOS, the MP configuration table, S1 to S4, AML methods, hot plug.
+// Not modelled: SMBIOS, the MP configuration table, S1 to S4, hot plug.
 #pragma once
 
 #include "machine/memory_map.hpp"

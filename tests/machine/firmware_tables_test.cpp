@@ -138,6 +138,15 @@ TEST_CASE("AML: integers take the shortest form, EISA identifiers their bytes [A
     CHECK(aml::name("_UID", aml::integer(1)) == aml::Bytes{0x08, '_', 'U', 'I', 'D', 0x01});
 }
 
+TEST_CASE("AML: methods with their flags, If and Return with their operands [ACPI 6.4 20.2.5.2, 20.2.5.3]") {
+    const aml::Bytes body = aml::store(aml::argument(0), aml::reference("PICM"));
+    CHECK(body == aml::Bytes{0x70, 0x68, 'P', 'I', 'C', 'M'});
+    CHECK(aml::method("_PIC", 1, body) ==
+          aml::Bytes{0x14, 12, '_', 'P', 'I', 'C', 1, 0x70, 0x68, 'P', 'I', 'C', 'M'});
+    CHECK(aml::if_true(aml::argument(1), aml::return_value(aml::integer(0))) ==
+          aml::Bytes{0xA0, 4, 0x69, 0xA4, 0x00});
+}
+
 TEST_CASE("memory map: in order, without overlap, with the hole of the EBDA and the ECAM window") {
     const auto map = memory_map(u64{3} << 30, u64{5} << 30);
     u64 last = 0, usable = 0;
