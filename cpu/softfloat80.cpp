@@ -8,7 +8,8 @@ namespace exeunt::softfloat80 {
 
 namespace {
 
-/// |a| + |b|, or |a| - |b| where |a| >= |b|, both without the two top bits of a u128 so that nothing overflows.
+/// |a| + |b|, or |a| - |b| where |a| >= |b|, both without the two top bits of a u128 so that nothing
+/// overflows.
 Extended combine(Number a, Number b, bool negative, Environment& e) {
     const bool subtracts = a.negative != b.negative;
     if (b.exponent > a.exponent || (b.exponent == a.exponent && b.significand > a.significand)) {
@@ -16,7 +17,8 @@ Extended combine(Number a, Number b, bool negative, Environment& e) {
         if (subtracts) negative = !negative;
     }
     const u128 large = u128{a.significand} << 62;
-    const u128 small = shift_right_sticky(u128{b.significand} << 62, static_cast<unsigned>(a.exponent - b.exponent));
+    const u128 small =
+        shift_right_sticky(u128{b.significand} << 62, static_cast<unsigned>(a.exponent - b.exponent));
     const u128 result = subtracts ? large - small : large + small;
     if (result == 0) return zero(e.rounding() == Rounding::down);
     return normalize_and_pack(negative, a.exponent + 2, result, e.precision(), e);
@@ -39,7 +41,7 @@ Extended sum(const Extended& a, const Extended& b, bool negate, Environment& e) 
     if (kb == Kind::infinity) return infinity(negative_b);
     if (ka == Kind::zero && kb == Kind::zero)
         return zero(is_negative(a) == negative_b ? negative_b : e.rounding() == Rounding::down);
-    if (ka == Kind::zero || kb == Kind::zero) {  // the other one, rounded
+    if (ka == Kind::zero || kb == Kind::zero) { // the other one, rounded
         const Number n = unpack(ka == Kind::zero ? b : a);
         const bool negative = ka == Kind::zero ? negative_b : is_negative(a);
         return pack(negative, n.exponent, u128{n.significand} << 64, e.precision(), e);
@@ -63,7 +65,7 @@ u64 integer_root(u128 value) {
     return root;
 }
 
-}  // namespace
+} // namespace
 
 Extended add(const Extended& a, const Extended& b, Environment& e) { return sum(a, b, false, e); }
 Extended subtract(const Extended& a, const Extended& b, Environment& e) { return sum(a, b, true, e); }
@@ -74,7 +76,8 @@ Extended multiply(const Extended& a, const Extended& b, Environment& e) {
     if (ka != Kind::finite || kb != Kind::finite || e.denormal_source) [[unlikely]] {
         Extended result;
         if (not_a_number(a, ka, b, kb, e, result)) return result;
-        if ((ka == Kind::infinity && kb == Kind::zero) || (ka == Kind::zero && kb == Kind::infinity)) return invalid(e);
+        if ((ka == Kind::infinity && kb == Kind::zero) || (ka == Kind::zero && kb == Kind::infinity))
+            return invalid(e);
         if (!accept(ka, kb, e)) return default_nan;
         if (ka == Kind::infinity || kb == Kind::infinity) return infinity(negative);
         if (ka == Kind::zero || kb == Kind::zero) return zero(negative);
@@ -90,8 +93,9 @@ Extended divide(const Extended& a, const Extended& b, Environment& e) {
     if (ka != Kind::finite || kb != Kind::finite || e.denormal_source) [[unlikely]] {
         Extended result;
         if (not_a_number(a, ka, b, kb, e, result)) return result;
-        if ((ka == Kind::infinity && kb == Kind::infinity) || (ka == Kind::zero && kb == Kind::zero)) return invalid(e);
-        if (kb == Kind::zero && ka != Kind::infinity) {  // #Z outranks #D
+        if ((ka == Kind::infinity && kb == Kind::infinity) || (ka == Kind::zero && kb == Kind::zero))
+            return invalid(e);
+        if (kb == Kind::zero && ka != Kind::infinity) { // #Z outranks #D
             e.raise(FSW::ZE);
             return infinity(negative);
         }
@@ -100,7 +104,7 @@ Extended divide(const Extended& a, const Extended& b, Environment& e) {
         if (ka == Kind::zero || kb == Kind::infinity) return zero(negative);
     }
     const Number x = unpack(a), y = unpack(b);
-    const bool below = x.significand < y.significand;  // the quotient of the significands is below 1
+    const bool below = x.significand < y.significand; // the quotient of the significands is below 1
     const u128 dividend = u128{x.significand} << (below ? 64 : 63);
     const u64 quotient = static_cast<u64>(dividend / y.significand);
     const u64 rest = static_cast<u64>(dividend % y.significand);
@@ -134,4 +138,4 @@ Extended square_root(const Extended& a, Environment& e) {
     return pack(false, (x.exponent - odd) / 2, u128{root} << 64 | tail, e.precision(), e);
 }
 
-}  // namespace exeunt::softfloat80
+} // namespace exeunt::softfloat80

@@ -1,6 +1,6 @@
-// Conversions between the 80-bit format and single and double precision, integers and packed BCD, and rounding to an
-// integer. SDM 1 4.8.4 "Rounding", 4.9.1.4 and 4.9.1.5 (overflow, underflow), Table 8-10 (masked responses to invalid
-// operations); SDM 2A FLD, FST, FILD, FIST, FBLD, FBSTP, FRNDINT.
+// Conversions between the 80-bit format and single and double precision, integers and packed BCD, and
+// rounding to an integer. SDM 1 4.8.4 "Rounding", 4.9.1.4 and 4.9.1.5 (overflow, underflow), Table 8-10
+// (masked responses to invalid operations); SDM 2A FLD, FST, FILD, FIST, FBLD, FBSTP, FRNDINT.
 #include "cpu/softfloat80_parts.hpp"
 
 namespace exeunt::softfloat80 {
@@ -20,11 +20,12 @@ constexpr T signed_bits(bool negative, T magnitude) {
 template <class T>
 T narrow_overflow(bool negative, Environment& e) {
     e.raise(FSW::OE);
-    if (!e.masked(FSW::OE)) return 0;  // nothing is stored
+    if (!e.masked(FSW::OE)) return 0; // nothing is stored
     e.raise(FSW::PE);
     const Rounding rounding = e.rounding();
     e.up = rounding == Rounding::nearest || rounding == (negative ? Rounding::down : Rounding::up);
-    return signed_bits<T>(negative, e.up ? softfloat::infinity<T> : static_cast<T>(softfloat::infinity<T> - 1));
+    return signed_bits<T>(negative,
+                          e.up ? softfloat::infinity<T> : static_cast<T>(softfloat::infinity<T> - 1));
 }
 
 template <class T>
@@ -43,7 +44,7 @@ T narrow_number(const Number& n, Environment& e) {
         const Rounded d = round(shift_right_sticky(significand, shift), precision, n.negative, e.rounding());
         if (d.inexact) e.raise(FSW::UE | FSW::PE);
         e.up = d.up;
-        return signed_bits<T>(n.negative, static_cast<T>(d.significand >> drop));  // a carry makes it normal
+        return signed_bits<T>(n.negative, static_cast<T>(d.significand >> drop)); // a carry makes it normal
     }
     if (r.inexact) e.raise(FSW::PE);
     e.up = r.up;
@@ -51,7 +52,7 @@ T narrow_number(const Number& n, Environment& e) {
     return signed_bits<T>(n.negative, static_cast<T>(static_cast<T>(field) << fraction_bits<T> | fraction));
 }
 
-}  // namespace
+} // namespace
 
 template <class T>
 Extended widen(T a, Environment& e) {
@@ -102,7 +103,7 @@ template Extended load(u64, Environment&);
 template u32 narrow(const Extended&, Environment&);
 template u64 narrow(const Extended&, Environment&);
 
-// ---- Integers ----------------------------------------------------------------------------------------------------
+// ---- Integers ---------------------------------------------------------------------------------------------
 
 Extended from_integer(i64 value) {
     if (value == 0) return zero(false);
@@ -129,7 +130,7 @@ bool round_magnitude(const Number& n, Rounding rounding, Environment& e, u64& ma
     return true;
 }
 
-}  // namespace
+} // namespace
 
 i64 to_integer(const Extended& a, unsigned bits, Rounding rounding, Environment& e) {
     const Kind k = kind(a);
@@ -166,7 +167,7 @@ Extended round_to_integral(const Extended& a, Environment& e) {
     return packed(n.negative, 63 - shift, magnitude << shift);
 }
 
-// ---- Packed BCD --------------------------------------------------------------------------------------------------
+// ---- Packed BCD -------------------------------------------------------------------------------------------
 
 Extended from_decimal(const PackedDecimal& digits) {
     u64 value = 0;
@@ -199,4 +200,4 @@ PackedDecimal to_decimal(const Extended& a, Environment& e) {
     return result;
 }
 
-}  // namespace exeunt::softfloat80
+} // namespace exeunt::softfloat80

@@ -40,12 +40,12 @@ constexpr u128 inverse_half_pi = [] {
     return quotient;
 }();
 
-}  // namespace
+} // namespace
 
 Angle reduced(const Number& x) {
     if (x.exponent < -1) return {false, x.exponent, u128{x.significand} << 64, 0};
     const u128 value = u128{x.significand} << (x.exponent + 2);
-    u64 multiple = static_cast<u64>(multiply_high(value, inverse_half_pi) >> 64);  // at most 2 too small
+    u64 multiple = static_cast<u64>(multiply_high(value, inverse_half_pi) >> 64); // at most 2 too small
     u128 rest = value - multiple * half_pi;
     while (rest >= half_pi) {
         rest -= half_pi;
@@ -57,7 +57,7 @@ Angle reduced(const Number& x) {
         ++multiple;
         angle.negative = true;
     }
-    const int shift = leading_zeros(rest);  // never 0: 66 odd bits have no multiple of 64 bits
+    const int shift = leading_zeros(rest); // never 0: 66 odd bits have no multiple of 64 bits
     angle.significand = rest << shift;
     angle.exponent = 127 - 65 - shift;
     angle.quadrant = multiple & 3;
@@ -73,8 +73,8 @@ namespace {
 // Sine and cosine. With z = r^2 <= (pi / 4)^2 = 0.617 as a fraction of 128 bits,
 //   sin(r) / r = 1 - z / 3! + z^2 / 5! - ..., to z^15 / 31!; the next term is below 2^-133
 //   cos(r)     = 1 - z / 2! + z^2 / 4! - ..., to z^16 / 32!; the next term is below 2^-139
-// Each step of Horner's scheme adds an error below 3 units of 2^-128 (coefficient and product are cut off) to 0.617 times
-// the error before it: the sum stays below 8, to which the error of z, below 2, adds at most 1.
+// Each step of Horner's scheme adds an error below 3 units of 2^-128 (coefficient and product are cut off) to
+// 0.617 times the error before it: the sum stays below 8, to which the error of z, below 2, adds at most 1.
 
 /// 1/2!, 1/3!, ... 1/32!.
 constexpr auto inverse_factorials = [] {
@@ -103,11 +103,11 @@ Approximation normalized(bool negative, int exponent, u128 significand, u64 erro
     return {negative, exponent - shift, significand << shift, error << shift};
 }
 
-}  // namespace
+} // namespace
 
 std::optional<Approximation> sine(const Angle& angle) {
     if (angle.exponent < least_angle) return std::nullopt;
-    const u128 factor = u128{0} - series(square(angle), 3, 31);  // 1 - ...
+    const u128 factor = u128{0} - series(square(angle), 3, 31); // 1 - ...
     return normalized(false, angle.exponent, multiply_high(angle.significand, factor), 16);
 }
 
@@ -118,9 +118,10 @@ std::optional<Approximation> cosine(const Angle& angle) {
 
 namespace {
 
-// Logarithm. m in [0.707, 1.414) is multiplied by a c_j close to 128 / j = 1 / m, of ten bits, which gives 1 + r exactly,
-// with |r| < 0.007. log2(m) = log2(1 + r) - log2(c_j), and ln(1 + r) / r = 1 - r / 2 + r^2 / 3 - ..., to r^17 / 18; the
-// next term is below 2^-133. For m within 1/256 of 1, c_j is 1 and the result is a multiple of r, of full precision.
+// Logarithm. m in [0.707, 1.414) is multiplied by a c_j close to 128 / j = 1 / m, of ten bits, which gives 1
+// + r exactly, with |r| < 0.007. log2(m) = log2(1 + r) - log2(c_j), and ln(1 + r) / r = 1 - r / 2 + r^2 / 3 -
+// ..., to r^17 / 18; the next term is below 2^-133. For m within 1/256 of 1, c_j is 1 and the result is a
+// multiple of r, of full precision.
 constexpr unsigned first_j = 90, last_j = 181, terms = 18;
 
 struct Tables {
@@ -133,7 +134,7 @@ struct Tables {
 /// A number in [0, 4) in units of 2^-126, cut off.
 u128 units(mpfr_ptr value) {
     u128 result = 0;
-    mpfr_mul_2ui(value, value, 30, MPFR_RNDZ);  // 32 bits before the point
+    mpfr_mul_2ui(value, value, 30, MPFR_RNDZ); // 32 bits before the point
     for (int i = 0; i < 4; ++i) {
         const unsigned long piece = mpfr_get_ui(value, MPFR_RNDZ);
         result = result << 32 | piece;
@@ -149,7 +150,7 @@ Tables make_tables() {
     mpfr_init2(value, 200);
     mpfr_const_log2(value, MPFR_RNDN);
     mpfr_ui_div(value, 2, value, MPFR_RNDN);
-    t.log2_e = units(value);  // twice as many of 2^-126 are as many of 2^-127
+    t.log2_e = units(value); // twice as many of 2^-126 are as many of 2^-127
     for (unsigned n = 0; n < terms; ++n) t.inverse[n] = (u128{1} << 127) / (n + 1);
     for (unsigned j = first_j; j <= last_j; ++j) {
         const unsigned c = (128 * 512 + j / 2) / j;
@@ -171,30 +172,30 @@ const Tables& tables() {
     return t;
 }
 
-}  // namespace
+} // namespace
 
 Approximation logarithm(const Number& x) {
     const Tables& t = tables();
     static constexpr u64 root_2 = 0xB504'F333'F9DE'6484;
     const bool halved = x.significand >= root_2;
     const int exponent = x.exponent + halved;
-    const u128 m = u128{x.significand} << (halved ? 0 : 1);                         // in units of 2^-64
+    const u128 m = u128{x.significand} << (halved ? 0 : 1); // in units of 2^-64
     const auto j = static_cast<unsigned>((m + (u128{1} << 56)) >> 57);
-    const u128 scaled = m * t.factor[j - first_j], unit = u128{1} << 73;            // 1 + r, in units of 2^-73
+    const u128 scaled = m * t.factor[j - first_j], unit = u128{1} << 73; // 1 + r, in units of 2^-73
     const bool below = scaled < unit;
-    const u128 r = (below ? unit - scaled : scaled - unit) << 55;                   // |r|, in units of 2^-128
+    const u128 r = (below ? unit - scaled : scaled - unit) << 55; // |r|, in units of 2^-128
     u128 sum = t.inverse[terms - 1];
     for (unsigned n = terms - 1; n-- > 0;) {
         const u128 rest = multiply_high(r, sum);
         sum = below ? t.inverse[n] + rest : t.inverse[n] - rest;
     }
-    const u128 slope = multiply_high(sum, t.log2_e);  // log2(1 + r) / r, in units of 2^-126, within 4 of them
+    const u128 slope = multiply_high(sum, t.log2_e); // log2(1 + r) / r, in units of 2^-126, within 4 of them
     if (exponent == 0 && j == 128) {
         const int shift = leading_zeros(r);
         return normalized(below, 1 - shift, multiply_high(r << shift, slope), 8);
     }
     const auto small = static_cast<i128>(multiply_high(r, slope));
-    const i128 fraction = t.log2[j - first_j] + (below ? -small : small);           // within 4 units of 2^-126
+    const i128 fraction = t.log2[j - first_j] + (below ? -small : small); // within 4 units of 2^-126
     if (exponent == 0) {
         const bool negative = fraction < 0;
         return normalized(negative, 1, static_cast<u128>(negative ? -fraction : fraction), 4);
@@ -210,5 +211,5 @@ Approximation product(const Approximation& a, const Number& b) {
                       multiply_high(a.significand, u128{b.significand} << 64), a.error + 1);
 }
 
-}  // namespace fixed
-}  // namespace exeunt::softfloat80
+} // namespace fixed
+} // namespace exeunt::softfloat80

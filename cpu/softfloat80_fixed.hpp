@@ -1,6 +1,6 @@
-// A shorter way to sine, cosine and logarithm: approximations in fixed point whose error is known. Where the error could
-// change the rounding they say so (about once in 2^40 operands, and for tiny arguments), and the definition in
-// cpu/softfloat80_transcendental.cpp decides. The tests compare both.
+// A shorter way to sine, cosine and logarithm: approximations in fixed point whose error is known. Where the
+// error could change the rounding they say so (about once in 2^40 operands, and for tiny arguments), and the
+// definition in cpu/softfloat80_transcendental.cpp decides. The tests compare both.
 #pragma once
 
 #include "cpu/softfloat80_parts.hpp"
@@ -28,8 +28,8 @@ extern bool enabled;
 struct Approximation {
     bool negative = false;
     int exponent = 0;
-    u128 significand = 0;  ///< bit 127 leads
-    u64 error = 0;         ///< in units of bit 0
+    u128 significand = 0; ///< bit 127 leads
+    u64 error = 0;        ///< in units of bit 0
 };
 
 /// Nothing: too small for this way. The angle counts as positive and below pi / 4.
@@ -49,5 +49,5 @@ inline std::optional<Extended> rounded(const Approximation& a, Environment& e) {
     return pack(a.negative, a.exponent, a.significand | 1, 64, e);
 }
 
-}  // namespace fixed
-}  // namespace exeunt::softfloat80
+} // namespace fixed
+} // namespace exeunt::softfloat80

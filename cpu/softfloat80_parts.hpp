@@ -16,7 +16,7 @@ struct Number {
 
 constexpr Number unpack(const Extended& a) {
     const unsigned field = exponent_field(a);
-    const int shift = std::countl_zero(a.significand);  // 0 unless it is a denormal
+    const int shift = std::countl_zero(a.significand); // 0 unless it is a denormal
     return {is_negative(a), static_cast<int>(field == 0 ? 1 : field) - bias - shift, a.significand << shift};
 }
 
@@ -27,8 +27,8 @@ constexpr Extended invalid(Environment& e) {
 
 constexpr Extended quieted(const Extended& a) { return {a.significand | quiet_bit, a.sign_exponent}; }
 
-/// SDM 1 Table 4-7, x87: a quiet NaN before a signaling one; of two of a kind the one with the larger significand, of
-/// equal ones the positive.
+/// SDM 1 Table 4-7, x87: a quiet NaN before a signaling one; of two of a kind the one with the larger
+/// significand, of equal ones the positive.
 constexpr Extended choose_nan(const Extended& a, Kind ka, const Extended& b, Kind kb, Environment& e) {
     if (ka == Kind::signaling_nan || kb == Kind::signaling_nan) e.raise(FSW::IE);
     if (!is_nan(ka)) return quieted(b);
@@ -49,7 +49,8 @@ constexpr bool not_a_number(const Extended& a, Kind k, Environment& e, Extended&
     result = quieted(a);
     return true;
 }
-constexpr bool not_a_number(const Extended& a, Kind ka, const Extended& b, Kind kb, Environment& e, Extended& result) {
+constexpr bool not_a_number(const Extended& a, Kind ka, const Extended& b, Kind kb, Environment& e,
+                            Extended& result) {
     if (ka == Kind::unsupported || kb == Kind::unsupported) {
         result = invalid(e);
         return true;
@@ -75,7 +76,8 @@ constexpr u128 shift_right_sticky(u128 value, unsigned count) {
 /// `significand` (bit 127 leads) rounded to `precision` bits.
 struct Rounded {
     u64 significand = 0;
-    bool carry = false;  ///< it became the next power of 2; `significand` is right, but for an exponent one higher
+    bool carry =
+        false; ///< it became the next power of 2; `significand` is right, but for an exponent one higher
     bool inexact = false, up = false;
 };
 
@@ -102,7 +104,7 @@ constexpr Rounded round(u128 significand, unsigned precision, bool negative, Rou
     r.up = rounds_up(r.significand & unit, half, more, negative, rounding);
     if (r.up) {
         r.significand += unit;
-        if (r.significand < unit) {  // only out of all ones
+        if (r.significand < unit) { // only out of all ones
             r.carry = true;
             r.significand = integer_bit;
         }
@@ -118,8 +120,10 @@ constexpr Extended packed(bool negative, int exponent, u64 significand) {
 inline constexpr int exponent_adjustment = 24576;
 inline constexpr int largest_exponent = bias, least_exponent = 1 - bias;
 
-/// What remains of a number that is out of range even with an adjusted exponent, or of one whose overflow is masked.
-constexpr Extended overflowed(bool negative, unsigned precision, const Rounded& r, int exponent, Environment& e) {
+/// What remains of a number that is out of range even with an adjusted exponent, or of one whose overflow is
+/// masked.
+constexpr Extended overflowed(bool negative, unsigned precision, const Rounded& r, int exponent,
+                              Environment& e) {
     e.raise(FSW::OE);
     if (!e.masked(FSW::OE)) {
         exponent -= exponent_adjustment;
@@ -135,8 +139,8 @@ constexpr Extended overflowed(bool negative, unsigned precision, const Rounded& 
     return packed(negative, largest_exponent, ~u64{0} << (64 - precision));
 }
 
-constexpr Extended underflowed(bool negative, u128 significand, int exponent, unsigned precision, const Rounded& r,
-                               int rounded_exponent, Environment& e) {
+constexpr Extended underflowed(bool negative, u128 significand, int exponent, unsigned precision,
+                               const Rounded& r, int rounded_exponent, Environment& e) {
     if (!e.masked(FSW::UE)) {
         rounded_exponent += exponent_adjustment;
         const bool massive = rounded_exponent < least_exponent;
@@ -154,8 +158,8 @@ constexpr Extended underflowed(bool negative, u128 significand, int exponent, un
     return {d.significand, static_cast<u16>(field | (negative ? sign_bit : 0))};
 }
 
-/// significand / 2^127 * 2^exponent, bit 127 set and bit 0 sticky, rounded, with the exceptions that come out of a
-/// result.
+/// significand / 2^127 * 2^exponent, bit 127 set and bit 0 sticky, rounded, with the exceptions that come out
+/// of a result.
 constexpr Extended pack(bool negative, int exponent, u128 significand, unsigned precision, Environment& e) {
     const Rounded r = round(significand, precision, negative, e.rounding());
     const int rounded_exponent = exponent + r.carry;
@@ -171,8 +175,9 @@ constexpr Extended pack(bool negative, int exponent, u128 significand, unsigned 
 constexpr Extended normalize_and_pack(bool negative, int exponent, u128 significand, unsigned precision,
                                       Environment& e) {
     const u64 high = static_cast<u64>(significand >> 64);
-    const int shift = high != 0 ? std::countl_zero(high) : 64 + std::countl_zero(static_cast<u64>(significand));
+    const int shift =
+        high != 0 ? std::countl_zero(high) : 64 + std::countl_zero(static_cast<u64>(significand));
     return pack(negative, exponent - shift, significand << shift, precision, e);
 }
 
-}  // namespace exeunt::softfloat80
+} // namespace exeunt::softfloat80

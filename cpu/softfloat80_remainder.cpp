@@ -1,5 +1,5 @@
-// Operations on exponents, partial remainders and comparisons, all of them exact. SDM 2A FSCALE, FXTRACT, FPREM,
-// FPREM1, FCOM, FUCOM; SDM 1 8.5.4 "Numeric Overflow Exception (#O)" (massive overflow of FSCALE).
+// Operations on exponents, partial remainders and comparisons, all of them exact. SDM 2A FSCALE, FXTRACT,
+// FPREM, FPREM1, FCOM, FUCOM; SDM 1 8.5.4 "Numeric Overflow Exception (#O)" (massive overflow of FSCALE).
 #include "cpu/softfloat80_parts.hpp"
 
 namespace exeunt::softfloat80 {
@@ -18,7 +18,8 @@ Extended scale(const Extended& a, const Extended& b, Environment& e) {
     int by = 0;
     if (kb == Kind::finite) {
         const Number m = unpack(b);
-        static constexpr int beyond_all = 0x2'0000;  // whatever the exponent of `a`, and however it is adjusted
+        static constexpr int beyond_all =
+            0x2'0000; // whatever the exponent of `a`, and however it is adjusted
         if (m.exponent >= 17)
             by = beyond_all;
         else if (m.exponent >= 0)
@@ -52,7 +53,7 @@ Remainder reduce(const Number& a, const Number& b, bool to_nearest, Environment&
     // Without a complete reduction the exponent goes down by 32 to 63.
     result.partial = difference >= 64;
     const int steps = result.partial ? 32 + difference % 32 : difference;
-    const int exponent = a.exponent - steps;  // of the remainder's leading place
+    const int exponent = a.exponent - steps; // of the remainder's leading place
     u128 rest = 0, quotient = 0;
     if (steps >= 0) {
         const u128 dividend = u128{a.significand} << steps;
@@ -78,7 +79,7 @@ Remainder reduce(const Number& a, const Number& b, bool to_nearest, Environment&
     return result;
 }
 
-}  // namespace
+} // namespace
 
 Remainder remainder(const Extended& a, const Extended& b, bool to_nearest, Environment& e) {
     const Kind ka = kind(a), kb = kind(b);
@@ -99,7 +100,7 @@ Remainder remainder(const Extended& a, const Extended& b, bool to_nearest, Envir
         result.value = pack(x.negative, x.exponent, u128{x.significand} << 64, 64, e);
         return result;
     }
-    if (difference == -1) {  // |a| < |b|: the quotient is 0, or 1 when |a| > |b| / 2
+    if (difference == -1) { // |a| < |b|: the quotient is 0, or 1 when |a| > |b| / 2
         if (x.significand <= y.significand) {
             result.value = pack(x.negative, x.exponent, u128{x.significand} << 64, 64, e);
             return result;
@@ -134,4 +135,4 @@ Relation compare(const Extended& a, const Extended& b, bool signals_quiet, Envir
     return (x < y) != is_negative(a) ? Relation::less : Relation::greater;
 }
 
-}  // namespace exeunt::softfloat80
+} // namespace exeunt::softfloat80

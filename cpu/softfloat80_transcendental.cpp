@@ -1,12 +1,12 @@
-// Transcendental functions of the x87 FPU, correctly rounded to 64 bits for every rounding control. SDM 1 8.3.8
-// "Approximation of Pi", 8.3.10 "Transcendental Instruction Accuracy"; SDM 2A F2XM1, FYL2X, FYL2XP1, FPATAN, FSIN,
-// FCOS, FSINCOS, FPTAN.
+// Transcendental functions of the x87 FPU, correctly rounded to 64 bits for every rounding control. SDM
+// 1 8.3.8 "Approximation of Pi", 8.3.10 "Transcendental Instruction Accuracy"; SDM 2A F2XM1, FYL2X, FYL2XP1,
+// FPATAN, FSIN, FCOS, FSINCOS, FPTAN.
 //
-// Processors give results within 1 ulp of these (1.5 ulps when not rounding to nearest). As on processors, FSIN, FCOS,
-// FSINCOS and FPTAN reduce their argument with a pi of 66 bits, so that of a large argument the result is not that of
-// the mathematical function. Precision control has no effect. Outside the domains that the manual gives, where it
-// leaves the result undefined, F2XM1 returns its argument and FYL2XP1 an invalid operation for x <= -1, otherwise the
-// value of the function.
+// Processors give results within 1 ulp of these (1.5 ulps when not rounding to nearest). As on processors,
+// FSIN, FCOS, FSINCOS and FPTAN reduce their argument with a pi of 66 bits, so that of a large argument the
+// result is not that of the mathematical function. Precision control has no effect. Outside the domains that
+// the manual gives, where it leaves the result undefined, F2XM1 returns its argument and FYL2XP1 an invalid
+// operation for x <= -1, otherwise the value of the function.
 #include "cpu/softfloat80_fixed.hpp"
 
 #define MPFR_USE_INTMAX_T
@@ -44,12 +44,14 @@ Extended rounded(Real& value, bool inexact, Environment& e) {
     static constexpr unsigned limb_bits = 8 * sizeof(mp_limb_t);
     const auto* limb = static_cast<const mp_limb_t*>(mpfr_custom_get_significand(value));
     u128 significand = 0;
-    for (unsigned i = 128 / limb_bits; i-- > 0;) significand = significand << limb_bits / 2 << limb_bits / 2 | limb[i];
-    return pack(mpfr_signbit(value) != 0, static_cast<int>(mpfr_get_exp(value)) - 1, significand | inexact, 64, e);
+    for (unsigned i = 128 / limb_bits; i-- > 0;)
+        significand = significand << limb_bits / 2 << limb_bits / 2 | limb[i];
+    return pack(mpfr_signbit(value) != 0, static_cast<int>(mpfr_get_exp(value)) - 1, significand | inexact,
+                64, e);
 }
 
-/// `compute(value)` gives an irrational number with a relative error below 2^(6 - its precision); it is repeated with
-/// more bits until they decide.
+/// `compute(value)` gives an irrational number with a relative error below 2^(6 - its precision); it is
+/// repeated with more bits until they decide.
 template <class Compute>
 Extended irrational(Compute compute, Environment& e) {
     // Two limbs at first, which is where MPFR is fastest: once in four million times they do not decide.
@@ -71,7 +73,7 @@ Extended times(const Number& y, int k, Environment& e) {
                               u128{y.significand} * n.significand, 64, e);
 }
 
-}  // namespace
+} // namespace
 
 Extended two_to_x_minus_1(const Extended& x, Environment& e) {
     const Kind k = kind(x);
@@ -81,7 +83,8 @@ Extended two_to_x_minus_1(const Extended& x, Environment& e) {
     if (k == Kind::zero) return x;
     if (k == Kind::infinity) return is_negative(x) ? packed(true, 0, integer_bit) : x;
     const Number n = unpack(x);
-    if (n.exponent >= 0) return n.negative && n.exponent == 0 && power_of_two(n) ? packed(true, -1, integer_bit) : x;
+    if (n.exponent >= 0)
+        return n.negative && n.exponent == 0 && power_of_two(n) ? packed(true, -1, integer_bit) : x;
     return irrational(
         [&](Real& value) {
             Real log2(mpfr_get_prec(value));
@@ -113,7 +116,8 @@ Extended y_log2_x(const Extended& y, const Extended& x, Environment& e) {
     const Number a = unpack(y), b = unpack(x);
     if (power_of_two(b)) return times(a, b.exponent, e);
     if (fixed::enabled)
-        if (const auto short_way = fixed::rounded(fixed::product(fixed::logarithm(b), a), e)) return *short_way;
+        if (const auto short_way = fixed::rounded(fixed::product(fixed::logarithm(b), a), e))
+            return *short_way;
     return irrational(
         [&](Real& value) {
             Real factor(64);
@@ -130,7 +134,8 @@ Extended y_log2_x_plus_1(const Extended& y, const Extended& x, Environment& e) {
     Extended result;
     if (not_a_number(y, ky, x, kx, e, result)) return result;
     const bool at_most_minus_1 = is_negative(x) && exponent_field(x) >= static_cast<unsigned>(bias);
-    if (at_most_minus_1 || (ky == Kind::infinity && kx == Kind::zero) || (ky == Kind::zero && kx == Kind::infinity))
+    if (at_most_minus_1 || (ky == Kind::infinity && kx == Kind::zero) ||
+        (ky == Kind::zero && kx == Kind::infinity))
         return invalid(e);
     if (!accept(ky, kx, e)) return default_nan;
     const bool negative = is_negative(y) != is_negative(x);
@@ -181,7 +186,7 @@ Extended arctangent(const Extended& y, const Extended& x, Environment& e) {
     return rounded(value, inexact != 0, e);
 }
 
-// ---- Sine, cosine, tangent ---------------------------------------------------------------------------------------
+// ---- Sine, cosine, tangent --------------------------------------------------------------------------------
 
 namespace {
 
@@ -222,7 +227,7 @@ Extended sine_of(const Angle& angle, unsigned turned, bool negate, Environment& 
     return of_angle(odd ? Base::cosine : Base::sine, negative, angle, e);
 }
 
-}  // namespace
+} // namespace
 
 Trigonometric trigonometric(const Extended& x, Function what, Environment& e) {
     const Kind k = kind(x);
@@ -237,7 +242,7 @@ Trigonometric trigonometric(const Extended& x, Function what, Environment& e) {
     if (!accept(k, e)) return {default_nan, default_nan};
     const Angle angle = reduced(unpack(x));
     Trigonometric results{result, one};
-    if (what == Function::tangent) {  // tan(r + pi / 2) = -1 / tan(r)
+    if (what == Function::tangent) { // tan(r + pi / 2) = -1 / tan(r)
         const bool odd = angle.quadrant & 1;
         const bool negative = angle.negative ^ odd ^ is_negative(x);
         results.sine = of_angle(odd ? Base::cotangent : Base::tangent, negative, angle, e);
@@ -248,4 +253,4 @@ Trigonometric trigonometric(const Extended& x, Function what, Environment& e) {
     return results;
 }
 
-}  // namespace exeunt::softfloat80
+} // namespace exeunt::softfloat80

@@ -6,7 +6,8 @@ namespace {
 
 #if defined(__x86_64__)
 
-/// 1 / 3 and its square root: an emulated unit with fewer bits, or a control word that is not the usual one, shows.
+/// 1 / 3 and its square root: an emulated unit with fewer bits, or a control word that is not the usual one,
+/// shows.
 bool works() {
     u16 control = 0;
     asm volatile("fnstcw %0" : "=m"(control));
@@ -26,8 +27,8 @@ bool works() { return false; }
 
 #endif
 
-}  // namespace
+} // namespace
 
 bool enabled = works();
 
-}  // namespace exeunt::x87_native
+} // namespace exeunt::x87_native

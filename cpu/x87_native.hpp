@@ -1,10 +1,10 @@
-// x87 arithmetic by the native processor's own x87 FPU, where it has one: a shorter way to what softfloat80 defines.
-// It is taken only for operands that are normal numbers and while all exceptions are masked; then the manual leaves
-// no choice to the processor, and the tests compare both ways.
+// x87 arithmetic by the native processor's own x87 FPU, where it has one: a shorter way to what softfloat80
+// defines. It is taken only for operands that are normal numbers and while all exceptions are masked; then
+// the manual leaves no choice to the processor, and the tests compare both ways.
 //
-// Native exception flags are sticky and clearing them is slow, so they are left standing: a flag that the guest's
-// status word has already is no news, whoever raised it. Any other one may be stale, so the flags are cleared and the
-// operation is repeated.
+// Native exception flags are sticky and clearing them is slow, so they are left standing: a flag that the
+// guest's status word has already is no news, whoever raised it. Any other one may be stale, so the flags are
+// cleared and the operation is repeated.
 #pragma once
 
 #include "cpu/softfloat80.hpp"
@@ -38,10 +38,10 @@ struct Outcome {
 template <Operation operation>
 [[gnu::always_inline]] inline Outcome compute(const X87Register& a, const X87Register& b) {
     Outcome o;
-#define EXEUNT_X87(text)                                   \
-    asm volatile("fldt %[a]\n\t" text "\n\tfnstsw %[status]" \
+#define EXEUNT_X87(text)                                          \
+    asm volatile("fldt %[a]\n\t" text "\n\tfnstsw %[status]"      \
                  : [value] "=t"(o.value), [status] "=a"(o.status) \
-                 : [a] "m"(a), [b] "m"(b)                  \
+                 : [a] "m"(a), [b] "m"(b)                         \
                  : "st(1)")
     if constexpr (operation == Operation::add) EXEUNT_X87("fldt %[b]\n\t.byte 0xDE, 0xC1");
     if constexpr (operation == Operation::subtract) EXEUNT_X87("fldt %[b]\n\t.byte 0xDE, 0xE9");
@@ -64,7 +64,8 @@ template <Operation operation>
     asm volatile("fstpt %0" : "=m"(result) : "t"(value) : "st");
 }
 
-/// a op b under the guest's control word. False: not here. `status` is the guest's status word; flags and C1 enter it.
+/// a op b under the guest's control word. False: not here. `status` is the guest's status word; flags and C1
+/// enter it.
 template <Operation operation>
 [[gnu::always_inline]] inline bool run(const X87Register& a, const X87Register& b, u16 control, u16& status,
                                        X87Register& result) {
@@ -91,4 +92,4 @@ constexpr bool run(const X87Register&, const X87Register&, u16, u16&, X87Registe
 
 #endif
 
-}  // namespace exeunt::x87_native
+} // namespace exeunt::x87_native

@@ -1,12 +1,13 @@
-// What x87 instructions share: the checks before them, the register stack, memory operands, and how exceptions enter
-// the status word. SDM 1 8.1 "x87 FPU Execution Environment", 8.5, 8.6, 8.7; SDM 3A 2.5 and Table 2-2 (CR0.EM, TS, MP).
+// What x87 instructions share: the checks before them, the register stack, memory operands, and how
+// exceptions enter the status word. SDM 1 8.1 "x87 FPU Execution Environment", 8.5, 8.6, 8.7; SDM 3A 2.5 and
+// Table 2-2 (CR0.EM, TS, MP).
 //
 // The pointers to the last instruction and operand (SDM 1 8.1.8) and its opcode (8.1.9) are updated by every
-// non-control instruction, the data pointer by those with a memory operand, in all modes and whether or not an
-// exception is unmasked.
+// non-control instruction, the data pointer by those with a memory operand, in all modes and whether or not
+// an exception is unmasked.
 //
-// Not modelled: CR0.NE = 0 together with an unmasked exception (FERR#, IGNNE# and IRQ 13, SDM 1 8.7.2): at the waiting
-// instruction at which the processor would freeze, the machine stops with that message.
+// Not modelled: CR0.NE = 0 together with an unmasked exception (FERR#, IGNNE# and IRQ 13, SDM 1 8.7.2): at
+// the waiting instruction at which the processor would freeze, the machine stops with that message.
 #pragma once
 
 #include "cpu/fast_memory.hpp"
@@ -20,7 +21,7 @@ namespace exeunt::x87 {
 using softfloat80::Environment;
 using softfloat80::Extended;
 
-// ---- Checks ----------------------------------------------------------------------------------------------------
+// ---- Checks -----------------------------------------------------------------------------------------------
 
 [[gnu::cold]] Stop pending_exception(Cpu& cpu);
 
@@ -38,9 +39,11 @@ using softfloat80::Extended;
     return {};
 }
 
-// ---- The register stack ------------------------------------------------------------------------------------------
+// ---- The register stack -----------------------------------------------------------------------------------
 
-[[gnu::always_inline]] inline unsigned physical(const X87State& x87, unsigned i) { return (x87.top() + i) & 7; }
+[[gnu::always_inline]] inline unsigned physical(const X87State& x87, unsigned i) {
+    return (x87.top() + i) & 7;
+}
 [[gnu::always_inline]] inline Extended& st(X87State& x87, unsigned i) { return x87.st[physical(x87, i)]; }
 [[gnu::always_inline]] inline bool is_empty(const X87State& x87, unsigned i) {
     return test_bit(x87.empty, physical(x87, i));
@@ -73,7 +76,7 @@ inline void stack_overflow(Environment& e) {
 [[gnu::always_inline]] inline unsigned register_number(const Insn& insn) { return insn.modrm & 7; }
 [[gnu::always_inline]] inline bool has_memory(const Insn& insn) { return insn.modrm < 0xC0; }
 
-// ---- After the instruction -----------------------------------------------------------------------------------------
+// ---- After the instruction --------------------------------------------------------------------------------
 
 /// ES and B follow from the flags and their masks.
 inline void summarize(X87State& x87) {
@@ -93,8 +96,8 @@ inline void summarize(X87State& x87) {
     }
 }
 
-/// Puts what was found into the status word. False: an unmasked exception withholds the result from a register.
-/// SDM 1 8.5.
+/// Puts what was found into the status word. False: an unmasked exception withholds the result from a
+/// register. SDM 1 8.5.
 inline bool conclude(Cpu& cpu, const Insn& insn, const Environment& e, u64 offset = 0) {
     X87State& x87 = cpu.x87;
     note(cpu, insn, offset);
@@ -111,7 +114,7 @@ inline bool withheld(const Environment& e) {
     return e.unmasked() & (FSW::pre_computation | FSW::OE | FSW::UE);
 }
 
-// ---- Memory ----------------------------------------------------------------------------------------------------
+// ---- Memory -----------------------------------------------------------------------------------------------
 
 /// In 64-bit mode these segments have neither base nor limit, and the TLB has canonical addresses only.
 [[gnu::always_inline]] inline bool is_flat(const Insn& insn) {
@@ -132,8 +135,8 @@ template <class T>
     return cpu.store(insn.memory.segment, offset, value);
 }
 
-/// The operand of FADD m32 and its like: single or double precision, or FIADD's integer of 16 or 32 bits. Notes a
-/// denormal in `e`.
+/// The operand of FADD m32 and its like: single or double precision, or FIADD's integer of 16 or 32 bits.
+/// Notes a denormal in `e`.
 inline Result<Extended> load_number(Cpu& cpu, const Insn& insn, u64 offset, Environment& e) {
     switch (insn.opcode) {
     case 0xD8: return softfloat80::widen(TRY(load_memory<u32>(cpu, insn, offset)), e);
@@ -148,4 +151,4 @@ using Image = std::array<u8, 10>;
 Image to_image(const Extended& value);
 Extended from_image(const u8* bytes);
 
-}  // namespace exeunt::x87
+} // namespace exeunt::x87

@@ -1,5 +1,5 @@
-// Basic arithmetic, square root, rounding, remainders, scaling. SDM 1 8.3.5 "Basic Arithmetic Instructions"; SDM 2A
-// FADD, FSUB, FSUBR, FMUL, FDIV, FDIVR, FSQRT, FABS, FCHS, FRNDINT, FPREM, FPREM1, FSCALE, FXTRACT.
+// Basic arithmetic, square root, rounding, remainders, scaling. SDM 1 8.3.5 "Basic Arithmetic Instructions";
+// SDM 2A FADD, FSUB, FSUBR, FMUL, FDIV, FDIVR, FSQRT, FABS, FCHS, FRNDINT, FPREM, FPREM1, FSCALE, FXTRACT.
 #include "cpu/instructions/x87.hpp"
 #include "cpu/x87_native.hpp"
 
@@ -98,10 +98,10 @@ Result<void> partial_remainder(Cpu& cpu, const Insn& insn, bool to_nearest) {
     return {};
 }
 
-}  // namespace
+} // namespace
 
-#define ARITHMETIC(name, operation, order)                             \
-    Result<void> exec_##name(Cpu& cpu, const Insn& insn) {             \
+#define ARITHMETIC(name, operation, order)                                \
+    Result<void> exec_##name(Cpu& cpu, const Insn& insn) {                \
         return arithmetic<Operation::operation, Order::order>(cpu, insn); \
     }
 ARITHMETIC(FADD, add, straight)
@@ -129,7 +129,8 @@ Result<void> exec_FSQRT(Cpu& cpu, const Insn& insn) {
     X87State& x87 = cpu.x87;
     Extended& top = st(x87, 0);
     const bool defined = !is_empty(x87, 0);
-    if (defined && x87_native::run<Operation::square_root>(top, top, x87.control, x87.status, top)) [[likely]] {
+    if (defined && x87_native::run<Operation::square_root>(top, top, x87.control, x87.status, top))
+        [[likely]] {
         note(cpu, insn, 0);
         return {};
     }
@@ -148,7 +149,9 @@ Result<void> exec_FCHS(Cpu& cpu, const Insn& insn) {
         return Extended{a.significand, static_cast<u16>(a.sign_exponent ^ softfloat80::sign_bit)};
     });
 }
-Result<void> exec_FRNDINT(Cpu& cpu, const Insn& insn) { return unary(cpu, insn, softfloat80::round_to_integral); }
+Result<void> exec_FRNDINT(Cpu& cpu, const Insn& insn) {
+    return unary(cpu, insn, softfloat80::round_to_integral);
+}
 
 Result<void> exec_FPREM(Cpu& cpu, const Insn& insn) { return partial_remainder(cpu, insn, false); }
 Result<void> exec_FPREM1(Cpu& cpu, const Insn& insn) { return partial_remainder(cpu, insn, true); }
@@ -184,4 +187,4 @@ Result<void> exec_FXTRACT(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-}  // namespace exeunt
+} // namespace exeunt

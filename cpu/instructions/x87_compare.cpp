@@ -1,5 +1,5 @@
-// Comparison and classification. SDM 1 8.3.6 "Comparison and Classification Instructions"; SDM 2A FCOM, FUCOM, FCOMI,
-// FICOM, FTST, FXAM.
+// Comparison and classification. SDM 1 8.3.6 "Comparison and Classification Instructions"; SDM 2A FCOM,
+// FUCOM, FCOMI, FICOM, FTST, FXAM.
 #include "cpu/instructions/x87.hpp"
 
 namespace exeunt {
@@ -29,7 +29,8 @@ constexpr u16 condition_codes(Relation r) {
 }
 
 /// Sets C3, C2 and C0, and pops. Unmasked, #I keeps both from happening (SDM 2A FCOM), #D only the second.
-Result<void> into_status(Cpu& cpu, const Insn& insn, u64 offset, Relation r, const Environment& e, unsigned pops) {
+Result<void> into_status(Cpu& cpu, const Insn& insn, u64 offset, Relation r, const Environment& e,
+                         unsigned pops) {
     X87State& x87 = cpu.x87;
     const bool completes = conclude(cpu, insn, e, offset);
     if (!(e.unmasked() & FSW::IE))
@@ -46,7 +47,8 @@ Result<void> compare(Cpu& cpu, const Insn& insn, QuietNan quiet_nan, unsigned po
     if (has_memory(insn)) {
         const u64 offset = cpu.effective_address(insn);
         const Extended number = TRY(load_number(cpu, insn, offset, e));
-        return into_status(cpu, insn, offset, relation(!is_empty(x87, 0), st(x87, 0), number, quiet_nan, e), e, pops);
+        return into_status(cpu, insn, offset, relation(!is_empty(x87, 0), st(x87, 0), number, quiet_nan, e),
+                           e, pops);
     }
     const unsigned i = register_number(insn);
     const bool defined = !is_empty(x87, 0) && !is_empty(x87, i);
@@ -72,7 +74,7 @@ Result<void> compare_flags(Cpu& cpu, const Insn& insn, QuietNan quiet_nan, bool 
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_FCOM(Cpu& cpu, const Insn& insn) { return compare(cpu, insn, QuietNan::invalid, 0); }
 Result<void> exec_FCOMP(Cpu& cpu, const Insn& insn) { return compare(cpu, insn, QuietNan::invalid, 1); }
@@ -82,10 +84,18 @@ Result<void> exec_FICOMP(Cpu& cpu, const Insn& insn) { return compare(cpu, insn,
 Result<void> exec_FUCOM(Cpu& cpu, const Insn& insn) { return compare(cpu, insn, QuietNan::accepted, 0); }
 Result<void> exec_FUCOMP(Cpu& cpu, const Insn& insn) { return compare(cpu, insn, QuietNan::accepted, 1); }
 Result<void> exec_FUCOMPP(Cpu& cpu, const Insn& insn) { return compare(cpu, insn, QuietNan::accepted, 2); }
-Result<void> exec_FCOMI(Cpu& cpu, const Insn& insn) { return compare_flags(cpu, insn, QuietNan::invalid, false); }
-Result<void> exec_FCOMIP(Cpu& cpu, const Insn& insn) { return compare_flags(cpu, insn, QuietNan::invalid, true); }
-Result<void> exec_FUCOMI(Cpu& cpu, const Insn& insn) { return compare_flags(cpu, insn, QuietNan::accepted, false); }
-Result<void> exec_FUCOMIP(Cpu& cpu, const Insn& insn) { return compare_flags(cpu, insn, QuietNan::accepted, true); }
+Result<void> exec_FCOMI(Cpu& cpu, const Insn& insn) {
+    return compare_flags(cpu, insn, QuietNan::invalid, false);
+}
+Result<void> exec_FCOMIP(Cpu& cpu, const Insn& insn) {
+    return compare_flags(cpu, insn, QuietNan::invalid, true);
+}
+Result<void> exec_FUCOMI(Cpu& cpu, const Insn& insn) {
+    return compare_flags(cpu, insn, QuietNan::accepted, false);
+}
+Result<void> exec_FUCOMIP(Cpu& cpu, const Insn& insn) {
+    return compare_flags(cpu, insn, QuietNan::accepted, true);
+}
 
 Result<void> exec_FTST(Cpu& cpu, const Insn& insn) {
     TRY(ready(cpu));
@@ -121,4 +131,4 @@ Result<void> exec_FXAM(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,6 +1,7 @@
-// Control instructions: the control and status words, the environment and the whole state, the stack pointer, waiting.
-// SDM 1 8.1.10 "Saving the x87 FPU's State with FSTENV/FNSTENV and FSAVE/FNSAVE" with Figures 8-9 to 8-12, 8.3.11,
-// 8.3.12; SDM 2A FINIT, FCLEX, FLDCW, FLDENV, FSTENV, FSAVE, FRSTOR, FSTSW, FINCSTP, FFREE; SDM 2B WAIT.
+// Control instructions: the control and status words, the environment and the whole state, the stack pointer,
+// waiting. SDM 1 8.1.10 "Saving the x87 FPU's State with FSTENV/FNSTENV and FSAVE/FNSAVE" with Figures 8-9 to
+// 8-12, 8.3.11, 8.3.12; SDM 2A FINIT, FCLEX, FLDCW, FLDENV, FSTENV, FSAVE, FRSTOR, FSTSW, FINCSTP, FFREE; SDM
+// 2B WAIT.
 #include "cpu/instructions/x87.hpp"
 
 #include <algorithm>
@@ -16,7 +17,7 @@ Stop pending_exception(Cpu& cpu) {
                           "SDM 1 8.7.2 \"MS-DOS* Compatibility Sub-mode\"");
 }
 
-}  // namespace x87
+} // namespace x87
 
 namespace {
 
@@ -142,7 +143,7 @@ Result<void> turn(Cpu& cpu, const Insn& insn, unsigned by) {
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_FNINIT(Cpu& cpu, const Insn&) {
     TRY(available(cpu));
@@ -249,4 +250,4 @@ Result<void> exec_FENI8087_NOP(Cpu& cpu, const Insn&) { return available(cpu); }
 Result<void> exec_FDISI8087_NOP(Cpu& cpu, const Insn&) { return available(cpu); }
 Result<void> exec_FSETPM287_NOP(Cpu& cpu, const Insn&) { return available(cpu); }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -47,7 +47,7 @@ Result<void> trigonometric(Cpu& cpu, const Insn& insn, Function function, bool p
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_F2XM1(Cpu& cpu, const Insn& insn) {
     TRY(ready(cpu));
@@ -62,13 +62,21 @@ Result<void> exec_F2XM1(Cpu& cpu, const Insn& insn) {
     return {};
 }
 Result<void> exec_FYL2X(Cpu& cpu, const Insn& insn) { return binary(cpu, insn, softfloat80::y_log2_x); }
-Result<void> exec_FYL2XP1(Cpu& cpu, const Insn& insn) { return binary(cpu, insn, softfloat80::y_log2_x_plus_1); }
+Result<void> exec_FYL2XP1(Cpu& cpu, const Insn& insn) {
+    return binary(cpu, insn, softfloat80::y_log2_x_plus_1);
+}
 Result<void> exec_FPATAN(Cpu& cpu, const Insn& insn) { return binary(cpu, insn, softfloat80::arctangent); }
 
 Result<void> exec_FSIN(Cpu& cpu, const Insn& insn) { return trigonometric(cpu, insn, Function::sine, false); }
-Result<void> exec_FCOS(Cpu& cpu, const Insn& insn) { return trigonometric(cpu, insn, Function::cosine, false); }
-Result<void> exec_FSINCOS(Cpu& cpu, const Insn& insn) { return trigonometric(cpu, insn, Function::both, true); }
+Result<void> exec_FCOS(Cpu& cpu, const Insn& insn) {
+    return trigonometric(cpu, insn, Function::cosine, false);
+}
+Result<void> exec_FSINCOS(Cpu& cpu, const Insn& insn) {
+    return trigonometric(cpu, insn, Function::both, true);
+}
 /// The tangent, then 1 is pushed (a NaN where the tangent is one).
-Result<void> exec_FPTAN(Cpu& cpu, const Insn& insn) { return trigonometric(cpu, insn, Function::tangent, true); }
+Result<void> exec_FPTAN(Cpu& cpu, const Insn& insn) {
+    return trigonometric(cpu, insn, Function::tangent, true);
+}
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,5 +1,6 @@
-// Loads, stores, constants, exchanges and conditional moves. SDM 1 8.3.3 "Data Transfer Instructions", 8.3.4 "Load
-// Constant Instructions"; SDM 2A FLD, FST, FILD, FIST, FISTTP, FBLD, FBSTP, FLD1 and its like, FXCH, FCMOVcc.
+// Loads, stores, constants, exchanges and conditional moves. SDM 1 8.3.3 "Data Transfer Instructions", 8.3.4
+// "Load Constant Instructions"; SDM 2A FLD, FST, FILD, FIST, FISTTP, FBLD, FBSTP, FLD1 and its like, FXCH,
+// FCMOVcc.
 #include "cpu/instructions/x87.hpp"
 
 #include <algorithm>
@@ -23,7 +24,7 @@ Extended from_image(const u8* bytes) {
     return value;
 }
 
-}  // namespace x87
+} // namespace x87
 
 namespace {
 
@@ -39,7 +40,8 @@ Result<void> store_image(Cpu& cpu, const Insn& insn, u64 offset, const Image& im
     return cpu.store_bytes(insn.memory.segment, offset, image.data(), sizeof image);
 }
 
-/// Pushes `value`, in which `e` found something, unless the stack is full. Of a load, only #I withholds the result.
+/// Pushes `value`, in which `e` found something, unless the stack is full. Of a load, only #I withholds the
+/// result.
 [[gnu::always_inline]] inline Result<void> push_result(Cpu& cpu, const Insn& insn, const Extended& value,
                                                        Environment& e, u64 offset = 0) {
     X87State& x87 = cpu.x87;
@@ -144,7 +146,7 @@ Rounding rounding_control(const Cpu& cpu) { return Environment{cpu.x87.control}.
 struct Constant {
     u64 significand;
     u16 exponent;
-    bool above_half;  ///< the bits that do not fit are more than half of the last place
+    bool above_half; ///< the bits that do not fit are more than half of the last place
 };
 
 /// SDM 2A FLD1: the constants are rounded as the rounding control says, without a precision exception.
@@ -166,12 +168,12 @@ Result<void> move_if(Cpu& cpu, const Insn& insn, bool condition) {
         if (conclude(cpu, insn, e)) set_st(x87, 0, softfloat80::default_nan);
         return {};
     }
-    note(cpu, insn, 0);  // C1 stays as it is
+    note(cpu, insn, 0); // C1 stays as it is
     if (condition) set_st(x87, 0, st(x87, i));
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> exec_FLD(Cpu& cpu, const Insn& insn) {
     TRY(ready(cpu));
@@ -246,7 +248,7 @@ Result<void> exec_FBSTP(Cpu& cpu, const Insn& insn) {
     Environment e{x87.control};
     softfloat80::PackedDecimal digits;
     if (is_empty(x87, 0)) {
-        digits = softfloat80::to_decimal(softfloat80::default_nan, e);  // the indefinite
+        digits = softfloat80::to_decimal(softfloat80::default_nan, e); // the indefinite
         stack_underflow(e);
     } else {
         digits = softfloat80::to_decimal(st(x87, 0), e);
@@ -259,7 +261,7 @@ Result<void> exec_FBSTP(Cpu& cpu, const Insn& insn) {
     return {};
 }
 
-// ---- Constants -----------------------------------------------------------------------------------------------------
+// ---- Constants --------------------------------------------------------------------------------------------
 
 Result<void> exec_FLD1(Cpu& cpu, const Insn& insn) {
     TRY(ready(cpu));
@@ -287,7 +289,7 @@ Result<void> exec_FLDLN2(Cpu& cpu, const Insn& insn) {
     return push_constant(cpu, insn, {0xB172'17F7'D1CF'79AB, 0x3FFE, true});
 }
 
-// ---- Between registers -----------------------------------------------------------------------------------------------
+// ---- Between registers ------------------------------------------------------------------------------------
 
 Result<void> exec_FXCH(Cpu& cpu, const Insn& insn) {
     TRY(ready(cpu));
@@ -305,7 +307,9 @@ Result<void> exec_FXCH(Cpu& cpu, const Insn& insn) {
 
 Result<void> exec_FCMOVB(Cpu& cpu, const Insn& insn) { return move_if(cpu, insn, cpu.flags.cf); }
 Result<void> exec_FCMOVE(Cpu& cpu, const Insn& insn) { return move_if(cpu, insn, cpu.flags.zf()); }
-Result<void> exec_FCMOVBE(Cpu& cpu, const Insn& insn) { return move_if(cpu, insn, cpu.flags.cf || cpu.flags.zf()); }
+Result<void> exec_FCMOVBE(Cpu& cpu, const Insn& insn) {
+    return move_if(cpu, insn, cpu.flags.cf || cpu.flags.zf());
+}
 Result<void> exec_FCMOVU(Cpu& cpu, const Insn& insn) { return move_if(cpu, insn, cpu.flags.pf()); }
 Result<void> exec_FCMOVNB(Cpu& cpu, const Insn& insn) { return move_if(cpu, insn, !cpu.flags.cf); }
 Result<void> exec_FCMOVNE(Cpu& cpu, const Insn& insn) { return move_if(cpu, insn, !cpu.flags.zf()); }
@@ -314,4 +318,4 @@ Result<void> exec_FCMOVNBE(Cpu& cpu, const Insn& insn) {
 }
 Result<void> exec_FCMOVNU(Cpu& cpu, const Insn& insn) { return move_if(cpu, insn, !cpu.flags.pf()); }
 
-}  // namespace exeunt
+} // namespace exeunt

@@ -1,5 +1,5 @@
-// Operands and states for the random tests of x87 instructions: all special encodings, numbers close to every boundary,
-// and pairs that are close to one another.
+// Operands and states for the random tests of x87 instructions: all special encodings, numbers close to every
+// boundary, and pairs that are close to one another.
 #pragma once
 
 #include "cpu/softfloat80.hpp"
@@ -34,20 +34,20 @@ public:
         u64 s = significand();
         unsigned field = 0;
         switch (below(16)) {
-        case 0: return {0, sign};                                        // zero
-        case 1: return {u64{1} << 63, static_cast<u16>(sign | 0x7FFF)};  // infinity
-        case 2: return {s, static_cast<u16>(sign | 0x7FFF)};             // NaN, mostly
-        case 3: return {s >> (1 + below(63)), sign};                     // denormal
-        case 4: return {s, sign};                                        // pseudo-denormal
-        case 5:                                                          // unsupported
+        case 0: return {0, sign};                                       // zero
+        case 1: return {u64{1} << 63, static_cast<u16>(sign | 0x7FFF)}; // infinity
+        case 2: return {s, static_cast<u16>(sign | 0x7FFF)};            // NaN, mostly
+        case 3: return {s >> (1 + below(63)), sign};                    // denormal
+        case 4: return {s, sign};                                       // pseudo-denormal
+        case 5:                                                         // unsupported
             if (chance(30)) return {s >> 1, static_cast<u16>(sign | (chance(50) ? 0x7FFF : bits() & 0x7FFF))};
             field = 16383;
             break;
         case 6: field = 1 + below(70); break;
         case 7: field = 0x7FFE - below(70); break;
-        case 8: field = 16383 - 1022 - 60 + below(70); break;  // about the ends of double precision
+        case 8: field = 16383 - 1022 - 60 + below(70); break; // about the ends of double precision
         case 9: field = 16383 + 1000 + below(30); break;
-        case 10: field = 16383 - 126 - 30 + below(40); break;  // and of single
+        case 10: field = 16383 - 126 - 30 + below(40); break; // and of single
         case 11: field = 16383 + 120 + below(12); break;
         case 12: field = 1 + below(0x7FFE); break;
         default: field = 16383 - 70 + below(140); break;
@@ -57,7 +57,8 @@ public:
     /// Often close to `a`.
     X87Register beside(const X87Register& a) {
         X87Register b = number();
-        if (chance(40)) b.sign_exponent = static_cast<u16>((b.sign_exponent & 0x8000) | (a.sign_exponent & 0x7FFF));
+        if (chance(40))
+            b.sign_exponent = static_cast<u16>((b.sign_exponent & 0x8000) | (a.sign_exponent & 0x7FFF));
         if (chance(15)) b.significand = a.significand + below(3) - 1;
         if (chance(20)) b.sign_exponent = static_cast<u16>(b.sign_exponent + below(130) - 65);
         return b;
@@ -75,10 +76,11 @@ public:
         x.empty = chance(75) ? u8{0} : static_cast<u8>(bits());
         x.st[0] = number();
         for (unsigned i = 1; i < 8; ++i) x.st[i] = beside(x.st[i - 1]);
-        if (chance(50)) x.empty |= static_cast<u8>(1u << ((x.top() + 7) & 7));  // room for a push
+        if (chance(50)) x.empty |= static_cast<u8>(1u << ((x.top() + 7) & 7)); // room for a push
         return x;
     }
-    /// Memory that is often a number of single, double or extended precision, or an integer of a moderate size.
+    /// Memory that is often a number of single, double or extended precision, or an integer of a moderate
+    /// size.
     std::array<u8, X87Case::memory_bytes> memory() {
         std::array<u8, X87Case::memory_bytes> bytes;
         for (u8& b : bytes) b = static_cast<u8>(bits());
@@ -113,7 +115,8 @@ private:
     u32 single() {
         static constexpr u32 fields[] = {0, 1, 254, 255, 127, 126};
         const u32 field = chance(60) ? fields[below(6)] : below(256);
-        return below(2) << 31 | field << 23 | (static_cast<u32>(significand() >> 40) & 0x7F'FFFF & (chance(10) ? 0u : ~0u));
+        return below(2) << 31 | field << 23 |
+               (static_cast<u32>(significand() >> 40) & 0x7F'FFFF & (chance(10) ? 0u : ~0u));
     }
     u64 double_precision() {
         static constexpr u32 fields[] = {0, 1, 2046, 2047, 1023, 1022};
@@ -130,4 +133,4 @@ private:
     std::mt19937_64 random_;
 };
 
-}  // namespace exeunt::test
+} // namespace exeunt::test

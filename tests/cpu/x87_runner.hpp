@@ -30,7 +30,8 @@ inline std::vector<X87Instruction> all_x87_instructions(Harness& t) {
             if (modrm < 0xC0 && (modrm & 0xC7) != 2) continue;
             X87Instruction i;
             i.bytes = {static_cast<u8>(opcode), static_cast<u8>(modrm)};
-            if (decoder.decode(CodeMode::long64, i.bytes, *t.cpu.virtualization, i.insn) != Decoder::Status::ok)
+            if (decoder.decode(CodeMode::long64, i.bytes, *t.cpu.virtualization, i.insn) !=
+                Decoder::Status::ok)
                 continue;
             i.text = disassemble(CodeMode::long64, i.bytes, 0);
             list.push_back(i);
@@ -63,11 +64,12 @@ inline bool operator==(const X87Case& a, const X87Case& b) {
 
 inline std::string describe(const X87Case& c) {
     const X87State& x = c.x87;
-    std::string text = fmt::format("control {:04x} status {:04x} empty {:02x} flags {:04x} ax {:04x}", x.control, x.status,
-                                   x.empty, c.flags & 0xFFF, c.rax & 0xFFFF);
+    std::string text = fmt::format("control {:04x} status {:04x} empty {:02x} flags {:04x} ax {:04x}",
+                                   x.control, x.status, x.empty, c.flags & 0xFFF, c.rax & 0xFFFF);
     for (unsigned i = 0; i < 8; ++i) {
         const X87Register& r = x.st[(x.top() + i) & 7];
-        text += fmt::format("{}st{} {:04x} {:016x}", i % 4 == 0 ? "\n      " : "  ", i, r.sign_exponent, r.significand);
+        text += fmt::format("{}st{} {:04x} {:016x}", i % 4 == 0 ? "\n      " : "  ", i, r.sign_exponent,
+                            r.significand);
     }
     text += "\n      memory";
     for (unsigned i = 0; i < 28; ++i) text += fmt::format("{}{:02x}", i % 4 == 0 ? " " : "", c.memory[i]);
@@ -75,9 +77,10 @@ inline std::string describe(const X87Case& c) {
 }
 
 /// Two ends that should be the same, with what led to them.
-inline std::string describe(const X87Instruction& i, const X87Case& before, const X87Case& ours, const X87Case& theirs) {
-    return fmt::format("{}\n   before {}\n   exeunt {}\n   other  {}", i.text, describe(before), describe(ours),
-                       describe(theirs));
+inline std::string describe(const X87Instruction& i, const X87Case& before, const X87Case& ours,
+                            const X87Case& theirs) {
+    return fmt::format("{}\n   before {}\n   exeunt {}\n   other  {}", i.text, describe(before),
+                       describe(ours), describe(theirs));
 }
 
-}  // namespace exeunt::test
+} // namespace exeunt::test

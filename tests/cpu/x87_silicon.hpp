@@ -1,5 +1,5 @@
-// Single x87 instructions executed by the native processor from a given state, for comparison. Only where native is
-// x86-64; `Silicon::works` says whether code could be placed.
+// Single x87 instructions executed by the native processor from a given state, for comparison. Only where
+// native is x86-64; `Silicon::works` says whether code could be placed.
 #pragma once
 
 #include "cpu/state.hpp"
@@ -65,21 +65,21 @@ public:
     /// `code`: one instruction; a memory operand is [rdx].
     explicit Silicon(std::span<const u8> code) {
         static constexpr u8 before[] = {
-            0x53,                    // push rbx
-            0x48, 0x89, 0xFB,        // mov rbx, rdi
-            0xDD, 0x23,              // frstor [rbx]
-            0x48, 0x8B, 0x53, 0x70,  // mov rdx, [rbx+70h]
-            0xFF, 0x73, 0x78,        // push qword [rbx+78h]
-            0x48, 0x8B, 0x83, 0x80, 0x00, 0x00, 0x00,  // mov rax, [rbx+80h]
-            0x9D,                    // popfq
+            0x53,                                     // push rbx
+            0x48, 0x89, 0xFB,                         // mov rbx, rdi
+            0xDD, 0x23,                               // frstor [rbx]
+            0x48, 0x8B, 0x53, 0x70,                   // mov rdx, [rbx+70h]
+            0xFF, 0x73, 0x78,                         // push qword [rbx+78h]
+            0x48, 0x8B, 0x83, 0x80, 0x00, 0x00, 0x00, // mov rax, [rbx+80h]
+            0x9D,                                     // popfq
         };
         static constexpr u8 after[] = {
-            0x9C,                    // pushfq
-            0x8F, 0x43, 0x78,        // pop qword [rbx+78h]
-            0x48, 0x89, 0x83, 0x80, 0x00, 0x00, 0x00,  // mov [rbx+80h], rax
-            0xDD, 0x33,              // fnsave [rbx]
-            0x5B,                    // pop rbx
-            0xC3,                    // ret
+            0x9C,                                     // pushfq
+            0x8F, 0x43, 0x78,                         // pop qword [rbx+78h]
+            0x48, 0x89, 0x83, 0x80, 0x00, 0x00, 0x00, // mov [rbx+80h], rax
+            0xDD, 0x33,                               // fnsave [rbx]
+            0x5B,                                     // pop rbx
+            0xC3,                                     // ret
         };
         std::vector<u8> bytes(std::begin(before), std::end(before));
         bytes.insert(bytes.end(), code.begin(), code.end());
@@ -121,4 +121,4 @@ private:
 
 #endif
 
-}  // namespace exeunt::test
+} // namespace exeunt::test

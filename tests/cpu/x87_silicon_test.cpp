@@ -1,5 +1,6 @@
-// x87 instructions against the native processor: every encoding of D8 to DF, over random states with all special
-// operands, rounding and precision controls, masks, tags and memory; and the native short way against the definition.
+// x87 instructions against the native processor: every encoding of D8 to DF, over random states with all
+// special operands, rounding and precision controls, masks, tags and memory; and the native short way against
+// the definition.
 #include "cpu/x87_native.hpp"
 #include "tests/cpu/x87_runner.hpp"
 
@@ -37,8 +38,8 @@ void take_status(const X87Case& from, X87Case& to, u16 bits) {
     to.x87.status = static_cast<u16>((to.x87.status & ~bits) | (from.x87.status & bits));
 }
 
-/// What the manual says and AMD's processors do otherwise: an unmasked #I of a comparison leaves C3, C2 and C0, or ZF,
-/// PF and CF, alone, and FCOMI clears C1 (SDM 2A FCOM, FCOMI).
+/// What the manual says and AMD's processors do otherwise: an unmasked #I of a comparison leaves C3, C2 and
+/// C0, or ZF, PF and CF, alone, and FCOMI clears C1 (SDM 2A FCOM, FCOMI).
 void set_known_differences(const X87Instruction& i, const X87Case& ours, X87Case& theirs) {
     if (!i.starts("fcom") && !i.starts("fucom") && !i.starts("ficom") && !i.starts("ftst")) return;
     const bool invalid = theirs.x87.status & ~theirs.x87.control & FSW::IE;
@@ -58,7 +59,7 @@ void set_undefined(const X87Instruction& i, const X87Case& ours, X87Case& theirs
     if (i.starts("fprem") && theirs.x87.status & FSW::IE) take_status(ours, theirs, FSW::conditions);
 }
 
-}  // namespace
+} // namespace
 
 TEST_CASE("x87: every encoding does what it does on the native processor") {
     Harness t;
@@ -108,11 +109,11 @@ bool in_domain(const X87Instruction& i, const X87Register& top) {
     return true;
 }
 
-}  // namespace
+} // namespace
 
-// SDM 1 8.3.10: processors are within 1 ulp of the exact result, 1.5 ulps when they do not round to nearest. Ours is
-// rounded correctly, so that the last place may differ, C1 (which way it was rounded), and PE and with it UE where the
-// result happens to be exact: processors do not notice.
+// SDM 1 8.3.10: processors are within 1 ulp of the exact result, 1.5 ulps when they do not round to nearest.
+// Ours is rounded correctly, so that the last place may differ, C1 (which way it was rounded), and PE and
+// with it UE where the result happens to be exact: processors do not notice.
 TEST_CASE("x87: transcendental functions agree with the native processor to the last place [SDM 1 8.3.10]") {
     Harness t;
     X87Generator g(seed);
@@ -124,7 +125,7 @@ TEST_CASE("x87: transcendental functions agree with the native processor to the 
         for (int n = 0; n < 4 * rounds; ++n) {
             X87Case before = g.whole_case();
             before.x87.status &= static_cast<u16>(~(FSW::SF | FSW::PE | FSW::UE));
-            before.x87.control |= FSW::PE;  // masked
+            before.x87.control |= FSW::PE; // masked
             if (!in_domain(i, before.x87.st[before.x87.top()])) continue;
             X87Case ours = before, theirs = before;
             silicon.run(theirs);
@@ -133,7 +134,8 @@ TEST_CASE("x87: transcendental functions agree with the native processor to the 
             if (!(ours.x87.status & FSW::PE)) take_status(theirs, ours, FSW::PE | FSW::UE);
             if (!(theirs.x87.status & FSW::SF)) take_status(theirs, ours, FSW::C1);
             for (unsigned r = 0; r < 8; ++r)
-                if (distance(ours.x87.st[r], theirs.x87.st[r]) <= tolerance) ours.x87.st[r] = theirs.x87.st[r];
+                if (distance(ours.x87.st[r], theirs.x87.st[r]) <= tolerance)
+                    ours.x87.st[r] = theirs.x87.st[r];
             if (!(ours == theirs)) {
                 FAIL_CHECK(describe(i, before, ours, theirs));
                 break;
@@ -148,8 +150,9 @@ TEST_CASE("x87: the native short way gives what the definition gives") {
     INFO("seed ", seed + 1);
     if (!x87_native::enabled) return;
     for (const X87Instruction& i : all_x87_instructions(t)) {
-        if (!i.starts("fadd") && !i.starts("fsub") && !i.starts("fmul") && !i.starts("fdiv") && !i.starts("fsqrt") &&
-            !i.starts("fiadd") && !i.starts("fisub") && !i.starts("fimul") && !i.starts("fidiv"))
+        if (!i.starts("fadd") && !i.starts("fsub") && !i.starts("fmul") && !i.starts("fdiv") &&
+            !i.starts("fsqrt") && !i.starts("fiadd") && !i.starts("fisub") && !i.starts("fimul") &&
+            !i.starts("fidiv"))
             continue;
         for (int n = 0; n < 2 * rounds; ++n) {
             X87Case before = g.whole_case();

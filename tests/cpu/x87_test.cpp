@@ -1,5 +1,5 @@
-// x87 instructions: what surrounds the arithmetic. Checks and faults, pending exceptions, the environment in all its
-// formats, the pointers to the last instruction; and some results that the manual spells out.
+// x87 instructions: what surrounds the arithmetic. Checks and faults, pending exceptions, the environment in
+// all its formats, the pointers to the last instruction; and some results that the manual spells out.
 #include "cpu/softfloat80_fixed.hpp"
 #include "cpu/x87_words.hpp"
 #include "tests/cpu/x87_operands.hpp"
@@ -20,7 +20,7 @@ constexpr u64 data = Harness::data_address;
 
 struct X87 : Harness {
     explicit X87(Mode mode = Mode::long64) : Harness(mode) {
-        cpu.x87 = X87State{};  // as after FNINIT; RESET leaves another state
+        cpu.x87 = X87State{}; // as after FNINIT; RESET leaves another state
         cpu.control.cr0 |= CR0::NE | CR0::MP;
         cpu.r[RBX] = data;
         for (u64 at = 0; at < 128; at += 8) write(data + at, 0xCCCC'CCCC'CCCC'CCCC);
@@ -46,18 +46,20 @@ bool equal(const Extended& a, const Extended& b) {
 }
 const Extended one_third{0xAAAA'AAAA'AAAA'AAAB, 0x3FFD};
 
-}  // namespace
+} // namespace
 
-TEST_CASE("x87: CR0.EM or CR0.TS makes x87 instructions #NM, FWAIT only TS and MP together [SDM 3A Table 2-2]") {
+TEST_CASE(
+    "x87: CR0.EM or CR0.TS makes x87 instructions #NM, FWAIT only TS and MP together [SDM 3A Table 2-2]") {
     X87 t;
     t.cpu.control.cr0 &= ~(CR0::MP | CR0::TS | CR0::EM);
     struct Row {
         u64 bits;
         Stop x87, fwait;
     };
-    for (const Row& row : {Row{0, done, done}, Row{CR0::TS, nm, done}, Row{CR0::MP, done, done},
-                           Row{CR0::MP | CR0::TS, nm, nm}, Row{CR0::EM, nm, done}, Row{CR0::EM | CR0::MP, nm, done},
-                           Row{CR0::EM | CR0::TS, nm, done}, Row{CR0::EM | CR0::MP | CR0::TS, nm, nm}}) {
+    for (const Row& row :
+         {Row{0, done, done}, Row{CR0::TS, nm, done}, Row{CR0::MP, done, done},
+          Row{CR0::MP | CR0::TS, nm, nm}, Row{CR0::EM, nm, done}, Row{CR0::EM | CR0::MP, nm, done},
+          Row{CR0::EM | CR0::TS, nm, done}, Row{CR0::EM | CR0::MP | CR0::TS, nm, nm}}) {
         CAPTURE(row.bits);
         t.cpu.control.cr0 = (t.cpu.control.cr0 & ~(CR0::MP | CR0::TS | CR0::EM)) | row.bits;
         CHECK(t.run_one("d9 e8", "fld1") == row.x87);
@@ -68,12 +70,12 @@ TEST_CASE("x87: CR0.EM or CR0.TS makes x87 instructions #NM, FWAIT only TS and M
 
 TEST_CASE("x87: an unmasked exception waits for the next waiting instruction [SDM 1 8.6, 8.7.1]") {
     X87 t;
-    t.cpu.x87.control = 0x037B;  // #Z is not masked
+    t.cpu.x87.control = 0x037B; // #Z is not masked
     t.push(1);
     t.push(0);
     CHECK(t.run_one("de f9", "fdivp st1, st0") == done);
     CHECK((t.cpu.x87.status & (FSW::ZE | FSW::ES | FSW::B)) == (FSW::ZE | FSW::ES | FSW::B));
-    CHECK(t.cpu.x87.top() == 6);  // neither result nor pop
+    CHECK(t.cpu.x87.top() == 6); // neither result nor pop
     CHECK(equal(t.st(1), softfloat80::one));
     SUBCASE("which is not executed") {
         CHECK(t.run_one("d9 e8", "fld1") == mf);
@@ -121,9 +123,10 @@ TEST_CASE("x87: with CR0.NE = 0 a pending exception is not modelled, and says so
 TEST_CASE("x87: memory faults come before any change") {
     X87 t;
     t.push(1);
-    t.cpu.r[RBX] = u64{1} << 40;  // not mapped
+    t.cpu.r[RBX] = u64{1} << 40; // not mapped
     const u16 status = t.cpu.x87.status;
-    for (const char* bytes : {"dd 03", "dd 1b", "db 3b", "df 3b", "df 33", "dc 03", "d9 33", "dd 33", "dd 23", "df 23"}) {
+    for (const char* bytes :
+         {"dd 03", "dd 1b", "db 3b", "df 3b", "df 33", "dc 03", "d9 33", "dd 33", "dd 23", "df 23"}) {
         CAPTURE(bytes);
         const Stop stop = t.run_one(bytes);
         CHECK(stop.kind == Stop::Kind::exception);
@@ -197,9 +200,10 @@ TEST_CASE("x87: constants follow rounding control [SDM 2A FLD1]") {
         u64 down, nearest, up;
         u16 exponent;
     };
-    for (const Row& row : {Row{"d9 eb", 0xC90F'DAA2'2168'C234, 0xC90F'DAA2'2168'C235, 0xC90F'DAA2'2168'C235, 0x4000},
-                           Row{"d9 e9", 0xD49A'784B'CD1B'8AFE, 0xD49A'784B'CD1B'8AFE, 0xD49A'784B'CD1B'8AFF, 0x4000},
-                           Row{"d9 ed", 0xB172'17F7'D1CF'79AB, 0xB172'17F7'D1CF'79AC, 0xB172'17F7'D1CF'79AC, 0x3FFE}}) {
+    for (const Row& row :
+         {Row{"d9 eb", 0xC90F'DAA2'2168'C234, 0xC90F'DAA2'2168'C235, 0xC90F'DAA2'2168'C235, 0x4000},
+          Row{"d9 e9", 0xD49A'784B'CD1B'8AFE, 0xD49A'784B'CD1B'8AFE, 0xD49A'784B'CD1B'8AFF, 0x4000},
+          Row{"d9 ed", 0xB172'17F7'D1CF'79AB, 0xB172'17F7'D1CF'79AC, 0xB172'17F7'D1CF'79AC, 0x3FFE}}) {
         const u64 expected[] = {row.nearest, row.down, row.up, row.down};
         for (unsigned rc = 0; rc < 4; ++rc) {
             t.cpu.x87 = X87State{};
@@ -252,13 +256,13 @@ TEST_CASE("x87: the environment in protected mode, 32 and 16 bits [SDM 1 Figures
         CHECK(t.run_one("d9 33", "fnstenv [ebx]") == done);
         CHECK(t.read(data, 4) == 0xFFFF'0272);
         CHECK(t.read(data + 4, 4) == 0xFFFF'6900);
-        CHECK(t.read(data + 8, 4) == 0xFFFF'93FF);  // special, zero, valid, then empty ones
+        CHECK(t.read(data + 8, 4) == 0xFFFF'93FF); // special, zero, valid, then empty ones
         CHECK(t.read(data + 12, 4) == 0x1234'5678);
         CHECK(t.read(data + 16, 4) == 0x05A5'0008);
         CHECK(t.read(data + 20, 4) == 0x9ABC'DEF0);
         CHECK(t.read(data + 24, 4) == 0xFFFF'0010);
         CHECK(t.read(data + 28, 4) == 0xCCCC'CCCC);
-        CHECK(t.cpu.x87.control == 0x027F);  // all masked afterwards
+        CHECK(t.cpu.x87.control == 0x027F); // all masked afterwards
         CHECK(t.run_one("db e3", "fninit") == done);
         CHECK(t.run_one("d9 23", "fldenv [ebx]") == done);
         CHECK(t.cpu.x87.opcode == before.opcode);
@@ -280,7 +284,8 @@ TEST_CASE("x87: the environment in protected mode, 32 and 16 bits [SDM 1 Figures
     CHECK(t.cpu.x87.empty == before.empty);
 }
 
-TEST_CASE("x87: the environment in real-address and virtual-8086 mode has linear addresses [SDM 1 Figures 8-10, 8-12]") {
+TEST_CASE("x87: the environment in real-address and virtual-8086 mode has linear addresses [SDM 1 Figures "
+          "8-10, 8-12]") {
     for (const Mode mode : {Mode::real, Mode::v8086}) {
         X87 t(mode);
         t.cpu.r[RBX] = 0x2000;
@@ -316,7 +321,7 @@ TEST_CASE("x87: FNSAVE stores ST(0) first and initialises, FRSTOR brings all bac
     t.cpu.x87.control = 0x0B7F;
     const X87State before = t.cpu.x87;
     CHECK(t.run_one("dd 33", "fnsave [rbx]") == done);
-    CHECK(t.read(data + 28) == 0xA000'0000'0000'0000);  // 5
+    CHECK(t.read(data + 28) == 0xA000'0000'0000'0000); // 5
     CHECK(t.read(data + 36, 2) == 0x4001);
     CHECK(t.read(data + 108, 4) == 0xCCCC'CCCC);
     CHECK(t.cpu.x87.control == 0x037F);
@@ -353,7 +358,7 @@ TEST_CASE("x87: a comparison with an unmasked #I leaves the condition codes alon
     CHECK(t.run_one("db f1", "fcomi st0, st1") == done);
     CHECK(t.cpu.flags.arithmetic() == RFLAGS::CF);
     CHECK(t.run_one("db e2", "fnclex") == done);
-    CHECK(t.run_one("db e9", "fucomi st0, st1") == done);  // a quiet NaN is no invalid operand
+    CHECK(t.run_one("db e9", "fucomi st0, st1") == done); // a quiet NaN is no invalid operand
     CHECK(t.cpu.flags.arithmetic() == (RFLAGS::CF | RFLAGS::PF | RFLAGS::ZF));
     CHECK((t.cpu.x87.status & FSW::ES) == 0);
 }
@@ -362,7 +367,8 @@ TEST_CASE("x87: a block of several instructions") {
     X87 t;
     // fld1; fild word [rbx]; fdivp st1, st0; fst st2; fstp qword [rbx+8]; hlt
     t.write(data, 3, 2);
-    t.run(code("d9 e8 df 03 de f9 dd d2 dd 5b 08 f4", "fld1; fild [rbx]; fdivp st1, st0; fst st2; fstp [rbx+0x08]; hlt"));
+    t.run(code("d9 e8 df 03 de f9 dd d2 dd 5b 08 f4",
+               "fld1; fild [rbx]; fdivp st1, st0; fst st2; fstp [rbx+0x08]; hlt"));
     CHECK(t.read(data + 8) == 0x3FD5'5555'5555'5555);
     CHECK(t.cpu.x87.top() == 0);
     CHECK(equal(t.cpu.x87.st[1], one_third));
@@ -372,9 +378,11 @@ TEST_CASE("x87: a block of several instructions") {
 TEST_CASE("x87: sines are reduced with a pi of 66 bits [SDM 1 8.3.8]") {
     softfloat80::Environment e;
     // The 64-bit pi exceeds the 66-bit one by 2^-64.
-    const auto r = softfloat80::trigonometric({0xC90F'DAA2'2168'C235, 0x4000}, softfloat80::Function::sine, e);
+    const auto r =
+        softfloat80::trigonometric({0xC90F'DAA2'2168'C235, 0x4000}, softfloat80::Function::sine, e);
     CHECK(equal(r.sine, {softfloat80::integer_bit, static_cast<u16>(0x8000 | (16383 - 64))}));
-    CHECK(softfloat80::trigonometric({softfloat80::integer_bit, 16383 + 63}, softfloat80::Function::sine, e).out_of_range);
+    CHECK(softfloat80::trigonometric({softfloat80::integer_bit, 16383 + 63}, softfloat80::Function::sine, e)
+              .out_of_range);
     CHECK(!softfloat80::trigonometric({~u64{0}, 16383 + 62}, softfloat80::Function::sine, e).out_of_range);
 }
 
@@ -401,7 +409,8 @@ TEST_CASE("x87: the short way to sines and logarithms gives what the definition 
         CAPTURE(x.significand);
         CAPTURE(y.significand);
         REQUIRE(both_ways([&](Environment& e) { return trigonometric(x, Function::sine, e).sine; }, control));
-        REQUIRE(both_ways([&](Environment& e) { return trigonometric(x, Function::cosine, e).cosine; }, control));
+        REQUIRE(
+            both_ways([&](Environment& e) { return trigonometric(x, Function::cosine, e).cosine; }, control));
         x.sign_exponent &= 0x7FFF;
         if (n % 4 == 1) x = {softfloat80::integer_bit | g.bits() >> 1 >> g.below(40), 16383};
         if (n % 4 == 3) x = {~(g.bits() >> 1 >> g.below(40)), 16382};
