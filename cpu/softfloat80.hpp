@@ -109,8 +109,7 @@ struct PackedDecimal {
 Extended from_decimal(const PackedDecimal& digits);
 PackedDecimal to_decimal(const Extended& a, Environment& e);
 
-// ---- Transcendental functions: correctly rounded to 64 bits (cpu/softfloat80_transcendental.cpp)
-// ------------------
+// ---- Transcendental functions, correctly rounded (cpu/softfloat80_transcendental.cpp) ------------------------
 Extended two_to_x_minus_1(const Extended& x, Environment& e);                   ///< F2XM1
 Extended y_log2_x(const Extended& y, const Extended& x, Environment& e);        ///< FYL2X
 Extended y_log2_x_plus_1(const Extended& y, const Extended& x, Environment& e); ///< FYL2XP1
