@@ -65,14 +65,13 @@ Result<void> Svm::vmsave(const Insn& insn) {
 // ---- STGI, CLGI, INVLPGA ------------------------------------------------------------------------
 
 /// STGI and CLGI; a guest with a virtual GIF changes that one (APM 2 15.33.2 "VGIF").
-Result<void> Svm::set_gif(bool value) {
+void Svm::set_gif(bool value) {
     if (cpu_.in_guest && has_vgif()) {
         interrupt_control_ = value ? interrupt_control_ | VMCB::INT::V_GIF : interrupt_control_ & ~VMCB::INT::V_GIF;
     } else {
         gif_ = value;
     }
     cpu_.attention(); // what was held back may be due
-    return {};
 }
 
 Result<void> Svm::invlpga(const Insn& insn) {
@@ -119,8 +118,14 @@ Result<void> exec_VMRUN(Cpu& cpu, const Insn& insn) { return svm_of(cpu).vmrun(i
 Result<void> exec_VMLOAD(Cpu& cpu, const Insn& insn) { return svm_of(cpu).vmload(insn); }
 Result<void> exec_VMSAVE(Cpu& cpu, const Insn& insn) { return svm_of(cpu).vmsave(insn); }
 Result<void> exec_VMMCALL(Cpu&, const Insn&) { return undefined_opcode(); } // where it is not intercepted
-Result<void> exec_STGI(Cpu& cpu, const Insn&) { return svm_of(cpu).set_gif(true); }
-Result<void> exec_CLGI(Cpu& cpu, const Insn&) { return svm_of(cpu).set_gif(false); }
+Result<void> exec_STGI(Cpu& cpu, const Insn&) {
+    svm_of(cpu).set_gif(true);
+    return {};
+}
+Result<void> exec_CLGI(Cpu& cpu, const Insn&) {
+    svm_of(cpu).set_gif(false);
+    return {};
+}
 Result<void> exec_INVLPGA(Cpu& cpu, const Insn& insn) { return svm_of(cpu).invlpga(insn); }
 Result<void> exec_SKINIT(Cpu& cpu, const Insn&) {
     return cpu.unmodelled("SKINIT", "APM 2 15.27 \"Secure Startup with SKINIT\"");

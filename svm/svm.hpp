@@ -66,7 +66,7 @@ public:
     Result<void> vmrun(const Insn& insn);
     Result<void> vmload(const Insn& insn);
     Result<void> vmsave(const Insn& insn);
-    Result<void> set_gif(bool value);
+    void set_gif(bool value);
     Result<void> invlpga(const Insn& insn);
 
     /// Performs a #VMEXIT (svm/vmexit.cpp). Returns Stop::Kind::world_switch.
