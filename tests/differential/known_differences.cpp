@@ -38,6 +38,8 @@ bool applies(const KnownDifferences::Entry& e, Oracle oracle, const Case& c, con
 
 }  // namespace
 
+bool KnownDifferences::Entry::names(std::string_view row) const { return matches_any(mnemonics, row); }
+
 KnownDifferences KnownDifferences::load(const std::string& file) {
     std::ifstream in(file);
     if (!in) throw std::runtime_error(file + ": can not be read");

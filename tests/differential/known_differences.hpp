@@ -21,6 +21,8 @@ public:
         std::string ours, theirs;            ///< faults ("#GP", "none", "memory fault"), or empty
         std::string why, right;
         mutable u64 hits = 0;
+
+        bool names(std::string_view row) const;
     };
     /// Whether all differences of this case are listed. Counts the entries that were needed.
     bool explain(Oracle oracle, const Case& c, const Outcome& ours, const Outcome& theirs,

@@ -117,7 +117,8 @@ void on_signal(int number, siginfo_t*, void* context) {
 }
 
 u8* map_at(u64 address, u64 bytes, int protection, int file) {
-    void* at = mmap(reinterpret_cast<void*>(address), bytes, protection, MAP_SHARED | MAP_FIXED_NOREPLACE, file, 0);
+    void* at = mmap(reinterpret_cast<void*>(address), bytes, protection,
+                    MAP_SHARED | MAP_POPULATE | MAP_FIXED_NOREPLACE, file, 0);
     if (at != reinterpret_cast<void*>(address)) throw std::runtime_error("the native address space is taken");
     return static_cast<u8*>(at);
 }
@@ -172,6 +173,8 @@ SiliconOracle::SiliconOracle() : native_(std::make_unique<Native>()) {
     };
     n.data = share(place::data, bytes, PROT_READ | PROT_WRITE);
     mprotect(reinterpret_cast<void*>(place::read_only), 0x1000, PROT_READ);
+    // A page that was never read is not present yet, and the error code would say so.
+    (void)*reinterpret_cast<volatile u8*>(place::read_only);
     n.code = share(place::code, place::code_bytes, PROT_READ | PROT_EXEC);
     std::memset(n.code, 0xCC, place::code_bytes);
     n.stack = static_cast<u8*>(
