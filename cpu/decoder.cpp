@@ -139,6 +139,35 @@ void narrow_amd_branch(const ZydisDecodedInstruction& z, Insn& insn) {
         insn.operand[0].bytes = 2;
 }
 
+/// SIB with ModRM.mod = 0 and base = 5 is a displacement and no base, whatever REX.B says (SDM 2A Table 2-5). Zydis
+/// takes it for R13D when addresses have 32 bits.
+void correct_sib_base(const ZydisDecodedInstruction& z, Insn& insn) {
+    const bool no_base = (z.attributes & ZYDIS_ATTRIB_HAS_MODRM) && z.raw.modrm.mod == 0 && z.raw.modrm.rm == 4 &&
+                         z.raw.sib.base == 5;
+    if (!no_base || insn.address_size == 2) return;
+    insn.memory.base = MemoryOperand::no_register;
+    insn.memory.displacement = z.raw.disp.value;
+}
+
+/// CLZERO has no memory operand in Zydis's eyes, and so no segment to override.
+Seg clzero_segment(const ZydisDecodedInstruction& z, CodeMode mode, bool& present) {
+    struct Row {
+        u8 prefix;
+        Seg segment;
+    };
+    static constexpr Row rows[] = {{0x26, Seg::ES}, {0x2E, Seg::CS}, {0x36, Seg::SS},
+                                   {0x3E, Seg::DS}, {0x64, Seg::FS}, {0x65, Seg::GS}};
+    Seg segment = Seg::DS;
+    for (unsigned i = 0; i < z.raw.prefix_count; ++i)
+        for (const Row& row : rows) {
+            if (z.raw.prefixes[i].value != row.prefix) continue;
+            if (mode == CodeMode::long64 && row.segment != Seg::FS && row.segment != Seg::GS) continue;
+            segment = row.segment;
+            present = true;
+        }
+    return segment;
+}
+
 /// F3 90 with REX.B is no PAUSE but XCHG R8, rAX, where F3H means nothing; Zydis takes it for PAUSE.
 void exchange_instead_of_pause(Insn& insn) {
     insn.mnemonic = ZYDIS_MNEMONIC_XCHG;
@@ -243,10 +272,12 @@ Decoder::Status Decoder::decode(CodeMode mode, std::span<const u8> bytes, const 
         insn.operand[i] = operand(operands[i], insn);
         ++insn.operand_count;
     }
+    if (z.mnemonic == ZYDIS_MNEMONIC_CLZERO) insn.memory.segment = clzero_segment(z, mode, insn.has_segment_override);
     if (is_string(z)) insn.memory.segment = explicit_override;
     insn.memory.displacement_size = z.raw.disp.size / 8;
     std::copy_n(bytes.begin(), z.length, insn.bytes.begin());
     if (mode == CodeMode::long64 && model_.vendor == Vendor::amd) narrow_amd_branch(z, insn);
+    if (mode == CodeMode::long64) correct_sib_base(z, insn);
     // NOTRACK is 3EH, which overrides the segment all the same.
     if ((z.attributes & ZYDIS_ATTRIB_HAS_NOTRACK) && mode != CodeMode::long64) {
         insn.memory.segment = Seg::DS;

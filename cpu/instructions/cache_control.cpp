@@ -44,11 +44,13 @@ Result<void> exec_PREFETCHT2(Cpu&, const Insn&) { return {}; }
 Result<void> exec_PREFETCHW(Cpu&, const Insn&) { return {}; }
 Result<void> exec_PREFETCHWT1(Cpu&, const Insn&) { return {}; }
 
-// CLZERO: the 64-byte line that rAX points into becomes 0.
+// CLZERO: the 64-byte line, of linear addresses, that rAX points into becomes 0.
 Result<void> exec_CLZERO(Cpu& cpu, const Insn& insn) {
     const u8 zero[64] = {};
     const Seg where = insn.has_segment_override ? insn.memory.segment : Seg::DS;
-    return cpu.store_bytes(where, align_down(cpu.gpr(RAX, insn.address_size), 64), zero, sizeof zero);
+    const u64 offset = cpu.gpr(RAX, insn.address_size);
+    const u64 into_line = cpu.linear_unchecked(where, offset, insn.address_size) & 63;
+    return cpu.store_bytes(where, offset - into_line, zero, sizeof zero);
 }
 
 // INVLPG: in every PCID; a non-canonical address does nothing.

@@ -27,12 +27,14 @@ inline void advance(Cpu& cpu, const Insn& insn, Gpr index, u64 bytes, u64 elemen
 /// Executes one iteration, or with a REP prefix as many as there are and the countdown has.
 /// - `iterate()` does one iteration; when it stops, nothing of that iteration has happened.
 /// - `bulk(most)` does several that can not stop, and says how many (0: none could be done this way).
+/// A fault leaves RFLAGS as they were before the instruction (SDM 2B REP).
 /// - `ends()`: after an iteration, whether REPE or REPNE is satisfied.
 template <class Iterate, class Bulk, class Ends>
 Result<void> repeat(Cpu& cpu, const Insn& insn, Iterate iterate, Bulk bulk, Ends ends) {
     if (insn.repeat == Repeat::none) return iterate();
     u64 count = cpu.gpr(RCX, insn.address_size);
     bool first = true;
+    const Flags before = cpu.flags;
     while (count != 0) {
         if (!first && (cpu.remaining <= 0 || cpu.pending_debug)) {
             cpu.next_rip = cpu.rip;
@@ -45,7 +47,12 @@ Result<void> repeat(Cpu& cpu, const Insn& insn, Iterate iterate, Bulk bulk, Ends
             cpu.remaining -= static_cast<i64>(done - paid);
         } else {
             if (!first) --cpu.remaining;
-            TRY(iterate());
+            if (const Result<void> result = iterate(); !result.ok()) {
+                // A world switch has put other flags there.
+                const Stop::Kind kind = result.stop().kind;
+                if (kind == Stop::Kind::exception || kind == Stop::Kind::second_level) cpu.flags = before;
+                return result;
+            }
             done = 1;
         }
         first = false;
