@@ -38,8 +38,8 @@ u64 reserved_bits(const PagingFormat& format, const PagingLevel& level, u64 entr
 
 } // namespace
 
-/// APM 2 15.25.6 "Nested versus Guest Page Faults": every access is a user's at the nested level, and those to a
-/// guest's tables are writes.
+/// APM 2 15.25.6 "Nested versus Guest Page Faults": every access is a user's at the nested level, and those
+/// to a guest's tables are writes.
 Stop Npt::refuse(GuestPhysical address, const SecondLevelAccess& access, u64 cause) {
     if (access.probe) return stopped(Stop::Kind::second_level);
     u64 error = cause | PFEC::U;
@@ -67,7 +67,8 @@ Result<SecondLevelPage> Npt::translate(GuestPhysical address, const SecondLevelA
     u64 table = host_.cr3 & (format.pae ? 0xFFFF'FFE0 : frame_mask);
     for (unsigned i = 0; i < format.levels; ++i) {
         const PagingLevel& level = format.level[i];
-        const Physical where{table + extract(address.value, level.high_bit, level.low_bit) * format.entry_bytes};
+        const Physical where{table +
+                             extract(address.value, level.high_bit, level.low_bit) * format.entry_bytes};
         const u64 entry = format.entry_bytes == 8 ? memory_.load<u64>(where) : memory_.load<u32>(where);
         if (!(entry & entry_present)) return refuse(address, access, 0);
         const bool large = (entry & entry_page_size) && level.large_page_if(host_.cr4, gigabyte_pages_);
@@ -87,7 +88,8 @@ Result<SecondLevelPage> Npt::translate(GuestPhysical address, const SecondLevelA
             return refuse(address, access, PFEC::P);
         for (unsigned n = 0; n < walk.steps && !access.probe; ++n) {
             Walk::Step& step = walk.step[n];
-            const u64 flags = !step.flags ? 0 : entry_accessed | (write && n + 1 == walk.steps ? entry_dirty : 0);
+            const u64 flags =
+                !step.flags ? 0 : entry_accessed | (write && n + 1 == walk.steps ? entry_dirty : 0);
             if ((step.entry & flags) == flags) continue;
             step.entry |= flags;
             if (format.entry_bytes == 8) {

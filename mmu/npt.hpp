@@ -1,8 +1,8 @@
 // Nested paging: the walk from a guest-physical to a physical address in the format of the host's own paging,
 // nested page faults, accessed and dirty bits. APM 2 15.25 "Nested Paging".
 //
-// Not modelled: guest mode execute trap, supervisor shadow stacks, read-only guest page tables (none is offered).
-// Memory types are without effect.
+// Not modelled: guest mode execute trap, supervisor shadow stacks, read-only guest page tables (none is
+// offered). Memory types are without effect.
 #pragma once
 
 #include "arch/registers.hpp"
@@ -30,7 +30,8 @@ public:
         physical_bits_ = physical_bits;
         gigabyte_pages_ = gigabyte_pages;
     }
-    /// nCR3, and the host's CR4 and EFER, which say what format the tables have (15.25.3 "Enabling Nested Paging").
+    /// nCR3, and the host's CR4 and EFER, which say what format the tables have (15.25.3 "Enabling Nested
+    /// Paging").
     void set_tables(u64 n_cr3, u64 host_cr4, u64 host_efer) {
         host_.cr3 = n_cr3;
         host_.cr4 = host_cr4;

@@ -26,7 +26,8 @@ Result<void> Svm::inject() {
         event.has_error = injected & EVENT::error_valid;
         event.error = event.has_error ? high32(injected) : 0;
         // INT3 and INTO are exceptions by type, and behave as the instructions do.
-        if (type == 3 && (event.vector == 3 || event.vector == 4)) event.type = Event::Type::software_exception;
+        if (type == 3 && (event.vector == 3 || event.vector == 4))
+            event.type = Event::Type::software_exception;
     }
     if (cpu_.observer) {
         EntryRecord record{.rip = cpu_.rip, .svm = true};

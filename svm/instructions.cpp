@@ -67,7 +67,8 @@ Result<void> Svm::vmsave(const Insn& insn) {
 /// STGI and CLGI; a guest with a virtual GIF changes that one (APM 2 15.33.2 "VGIF").
 void Svm::set_gif(bool value) {
     if (cpu_.in_guest && has_vgif()) {
-        interrupt_control_ = value ? interrupt_control_ | VMCB::INT::V_GIF : interrupt_control_ & ~VMCB::INT::V_GIF;
+        interrupt_control_ =
+            value ? interrupt_control_ | VMCB::INT::V_GIF : interrupt_control_ & ~VMCB::INT::V_GIF;
     } else {
         gif_ = value;
     }

@@ -44,7 +44,8 @@ Result<void> Svm::boundary(Cpu& cpu) {
 bool Svm::interrupts_enabled(Cpu&) { return gif_ && physical_interrupts_enabled(); }
 
 bool Svm::take_virtual_interrupt(Cpu& cpu, u8& vector) {
-    const bool physical = physical_interrupts_enabled() && cpu.controller && cpu.controller->interrupt_pending();
+    const bool physical =
+        physical_interrupts_enabled() && cpu.controller && cpu.controller->interrupt_pending();
     if (physical || !virtual_interrupt_due()) return false;
     interrupt_control_ &= ~INT::V_IRQ;
     vector = static_cast<u8>(extract(interrupt_control_, 39, 32));

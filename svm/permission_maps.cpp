@@ -14,7 +14,8 @@ bool Svm::io_exits(const IoAccess& access) const {
     return false;
 }
 
-/// APM 2 Table 15-8 "MSR Ranges Covered by MSRPM": two bits for each MSR, RDMSR's and WRMSR's. Others always exit.
+/// APM 2 Table 15-8 "MSR Ranges Covered by MSRPM": two bits for each MSR, RDMSR's and WRMSR's. Others always
+/// exit.
 bool Svm::msr_exits(u32 index, bool write) const {
     if (!intercepts(ExitCode::MSR)) return false;
     u64 offset = 0;

@@ -45,8 +45,8 @@ Stop Svm::instruction_exit(const Insn& insn, u64 code, u64 info1, u64 info2) {
     return exit({.code = code, .info1 = info1, .info2 = info2, .nrip = insn.mode == 64 ? next : low32(next)});
 }
 
-/// 15.14.4 "Pause Intercept Filtering": of the PAUSEs that follow each other closely, as many as the count says
-/// go by.
+/// 15.14.4 "Pause Intercept Filtering": of the PAUSEs that follow each other closely, as many as the count
+/// says go by.
 bool Svm::pause_exits() {
     if (!cpu_.has(Feature::PauseFilter)) return true;
     const u64 threshold = guest_.get(VMCB::pause_filter_threshold);

@@ -7,8 +7,8 @@ namespace exeunt {
 
 namespace {
 
-/// APM 2 15.30.1 "VM_CR MSR (C001_0114h)": once locked, SVM can not be disabled or enabled; while it is on it can
-/// not be disabled.
+/// APM 2 15.30.1 "VM_CR MSR (C001_0114h)": once locked, SVM can not be disabled or enabled; while it is on it
+/// can not be disabled.
 Result<u64> vm_cr_write(Cpu& cpu, u64 stored, u64 value) {
     if ((value & VM_CR::SVMDIS) && (cpu.control.efer & EFER::SVME)) return general_protection(0);
     if (value & VM_CR::R_INIT)

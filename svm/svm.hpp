@@ -1,8 +1,8 @@
 // AMD-V of one processor: SVM mode, the guest that runs, and the answers to what the core asks
 // (cpu/virtualization.hpp). APM 2 ch. 15 "Secure Virtual Machine".
 //
-// Not modelled: AVIC, SKINIT, SMM and what concerns it, LBR, NMI and SPEC_CTRL virtualization, guest mode execute
-// trap, shadow stacks, SEV, redirection of INIT (VM_CR.R_INIT). None of it is offered.
+// Not modelled: AVIC, SKINIT, SMM and what concerns it, LBR, NMI and SPEC_CTRL virtualization, guest mode
+// execute trap, shadow stacks, SEV, redirection of INIT (VM_CR.R_INIT). None of it is offered.
 #pragma once
 
 #include "cpu/cpu.hpp"

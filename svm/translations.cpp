@@ -4,8 +4,9 @@
 
 namespace exeunt {
 
-/// Cached translations hold what they allow, so those of a world are good only under the rights with which they
-/// were made. While a world runs the core sees to that; in between, VMRUN or #VMEXIT may come back with others.
+/// Cached translations hold what they allow, so those of a world are good only under the rights with which
+/// they were made. While a world runs the core sees to that; in between, VMRUN or #VMEXIT may come back with
+/// others.
 Svm::TranslationRights Svm::translation_rights() const {
     const ControlRegisters& c = cpu_.control;
     constexpr u64 cr0 = CR0::PG | CR0::WP;

@@ -2,7 +2,8 @@
 
 namespace exeunt {
 
-// The attributes are bits 55:52 and 47:40 of a descriptor, next to each other: APM 2 15.5.1 "Basic Operation".
+// The attributes are bits 55:52 and 47:40 of a descriptor, next to each other: APM 2 15.5.1 "Basic
+// Operation".
 Segment VmcbView::segment(VmcbField<u16> selector, bool narrow) const {
     const unsigned at_ = selector.offset;
     const u32 attributes = at<u16>(at_ + 2);

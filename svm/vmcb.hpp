@@ -17,16 +17,15 @@ struct VmcbField {
 };
 
 namespace VMCB {
-#define FIELD(name, type, offset, clean) \
-    inline constexpr VmcbField<type> name{offset, CleanGroup::clean};
+#define FIELD(name, type, offset, clean) inline constexpr VmcbField<type> name{offset, CleanGroup::clean};
 #include "svm/vmcb_fields.inc"
 
 inline constexpr unsigned bytes = 4096;
 
 /// Bits of interrupt_control (060H).
 namespace INT {
-inline constexpr u64 V_TPR = 0xF, V_IRQ = bit(8), V_GIF = bit(9), V_IGN_TPR = bit(20), V_INTR_MASKING = bit(24),
-                     V_GIF_ENABLE = bit(25);
+inline constexpr u64 V_TPR = 0xF, V_IRQ = bit(8), V_GIF = bit(9), V_IGN_TPR = bit(20),
+                     V_INTR_MASKING = bit(24), V_GIF_ENABLE = bit(25);
 } // namespace INT
 /// Bits of nested_control (090H) and virtualization_control (0B8H).
 inline constexpr u64 NP_ENABLE = bit(0), VIRTUAL_VMLOAD_VMSAVE = bit(1);

@@ -1,4 +1,5 @@
-// #VMEXIT: recording why, saving the guest, loading the host. APM 2 15.6 "#VMEXIT", 15.7 "Intercept Operation".
+// #VMEXIT: recording why, saving the guest, loading the host. APM 2 15.6 "#VMEXIT", 15.7 "Intercept
+// Operation".
 #include "svm/svm.hpp"
 
 #include "base/ensure.hpp"
@@ -51,7 +52,8 @@ void Svm::record_instruction_bytes(VmcbView memory) {
     unsigned count = 0;
     u64 linear = cpu_.code64() ? cpu_.rip : low32(cpu_.seg(Seg::CS).base + cpu_.rip);
     while (count < longest) {
-        const unsigned here = std::min<unsigned>(longest - count, static_cast<unsigned>(page_size - (linear & 0xFFF)));
+        const unsigned here =
+            std::min<unsigned>(longest - count, static_cast<unsigned>(page_size - (linear & 0xFFF)));
         TlbPart& part = cpu_.mmu.part(cpu_.fetch_privilege());
         const FetchEntry& fetched = part.fetch_entry(linear);
         Physical physical{fetched.physical + (linear & 0xFFF)};

@@ -11,13 +11,13 @@ struct Span {
     u16 offset, bytes;
 };
 constexpr Span spans[] = {
-    {CleanGroup::I, 0x000, 0x18},    {CleanGroup::I, 0x03C, 4},       {CleanGroup::I, 0x050, 8},
-    {CleanGroup::IOPM, 0x040, 16},   {CleanGroup::ASID, 0x058, 4},    {CleanGroup::TPR, 0x060, 8},
-    {CleanGroup::NP, 0x090, 8},      {CleanGroup::NP, 0x0B0, 8},      {CleanGroup::NP, 0x668, 8},
-    {CleanGroup::CRx, 0x4D0, 8},     {CleanGroup::CRx, 0x548, 24},    {CleanGroup::DRx, 0x560, 16},
-    {CleanGroup::DT, 0x460, 16},     {CleanGroup::DT, 0x480, 16},     {CleanGroup::SEG, 0x400, 0x40},
-    {CleanGroup::SEG, 0x4CB, 1},     {CleanGroup::CR2, 0x640, 8},     {CleanGroup::uncached, 0x05C, 4},
-    {CleanGroup::uncached, 0x068, 8}, {CleanGroup::uncached, 0x0A8, 8}, {CleanGroup::uncached, 0x0B8, 0x18},
+    {CleanGroup::I, 0x000, 0x18},      {CleanGroup::I, 0x03C, 4},        {CleanGroup::I, 0x050, 8},
+    {CleanGroup::IOPM, 0x040, 16},     {CleanGroup::ASID, 0x058, 4},     {CleanGroup::TPR, 0x060, 8},
+    {CleanGroup::NP, 0x090, 8},        {CleanGroup::NP, 0x0B0, 8},       {CleanGroup::NP, 0x668, 8},
+    {CleanGroup::CRx, 0x4D0, 8},       {CleanGroup::CRx, 0x548, 24},     {CleanGroup::DRx, 0x560, 16},
+    {CleanGroup::DT, 0x460, 16},       {CleanGroup::DT, 0x480, 16},      {CleanGroup::SEG, 0x400, 0x40},
+    {CleanGroup::SEG, 0x4CB, 1},       {CleanGroup::CR2, 0x640, 8},      {CleanGroup::uncached, 0x05C, 4},
+    {CleanGroup::uncached, 0x068, 8},  {CleanGroup::uncached, 0x0A8, 8}, {CleanGroup::uncached, 0x0B8, 0x18},
     {CleanGroup::uncached, 0x570, 16}, {CleanGroup::uncached, 0x5D8, 8}, {CleanGroup::uncached, 0x5F8, 8},
 };
 
@@ -34,8 +34,8 @@ constexpr bool every_field_is_covered() {
     for (const Row& row : rows) {
         bool covered = row.clean == CleanGroup::uncached;
         for (const Span& span : spans)
-            covered |= span.clean == row.clean && row.offset >= span.offset &&
-                       row.offset < span.offset + span.bytes;
+            covered |=
+                span.clean == row.clean && row.offset >= span.offset && row.offset < span.offset + span.bytes;
         if (!covered) return false;
     }
     return true;
@@ -52,8 +52,7 @@ constexpr InterceptRow intercept_rows[] = {
 #include "svm/intercepts.inc"
 };
 
-constexpr u64 dr6_writable =
-    DR6::B0 | DR6::B1 | DR6::B2 | DR6::B3 | DR6::BD | DR6::BS | DR6::BT;
+constexpr u64 dr6_writable = DR6::B0 | DR6::B1 | DR6::B2 | DR6::B3 | DR6::BD | DR6::BS | DR6::BT;
 constexpr u64 dr7_reserved = bit(11) | bit(12) | bit(14) | bit(15);
 
 } // namespace
@@ -85,7 +84,8 @@ void Svm::take_copy(u64 address) {
         return;
     }
     for (const Span& span : spans) {
-        const bool known = span.clean != CleanGroup::uncached && (clean >> static_cast<unsigned>(span.clean) & 1);
+        const bool known =
+            span.clean != CleanGroup::uncached && (clean >> static_cast<unsigned>(span.clean) & 1);
         if (!known) std::memcpy(copy_ + span.offset, memory.bytes() + span.offset, span.bytes);
     }
 }
@@ -109,8 +109,7 @@ void Svm::derive_controls() {
     for (const InterceptRow& row : intercept_rows)
         intercepted_.set(static_cast<std::size_t>(row.intercept), intercepts(row.code));
     // MWAIT has two intercepts.
-    if (intercepts(ExitCode::MWAIT_CONDITIONAL))
-        intercepted_.set(static_cast<std::size_t>(Intercept::mwait));
+    if (intercepts(ExitCode::MWAIT_CONDITIONAL)) intercepted_.set(static_cast<std::size_t>(Intercept::mwait));
 }
 
 void Svm::save_host() {

@@ -14,9 +14,7 @@ constexpr std::string_view consistency = "APM 2 15.5.1 \"Basic Operation\"";
 constexpr std::string_view nested = "APM 2 15.25.4 \"Nested Paging and VMRUN/#VMEXIT\"";
 constexpr std::string_view injection = "APM 2 15.20 \"Event Injection\"";
 
-bool long_mode(C c) {
-    return (c.vmcb.get(VMCB::efer) & EFER::LME) && (c.vmcb.get(VMCB::cr0) & CR0::PG);
-}
+bool long_mode(C c) { return (c.vmcb.get(VMCB::efer) & EFER::LME) && (c.vmcb.get(VMCB::cr0) & CR0::PG); }
 
 u64 efer_defined(const CpuModel& model) {
     u64 mask = EFER::SVME;
@@ -62,8 +60,7 @@ bool illegal_pat(C c) {
 bool np(C c) { return c.vmcb.get(VMCB::nested_control) & VMCB::NP_ENABLE; }
 
 constexpr VmrunCheck checks[] = {
-    {"VMRUN-001", "EFER.SVME is 0", consistency,
-     [](C c) { return !(c.vmcb.get(VMCB::efer) & EFER::SVME); }},
+    {"VMRUN-001", "EFER.SVME is 0", consistency, [](C c) { return !(c.vmcb.get(VMCB::efer) & EFER::SVME); }},
     {"VMRUN-002", "CR0.CD is 0 and CR0.NW is 1", consistency,
      [](C c) { return (c.vmcb.get(VMCB::cr0) & (CR0::CD | CR0::NW)) == CR0::NW; }},
     {"VMRUN-003", "CR0[63:32] are not 0", consistency,
@@ -84,9 +81,7 @@ constexpr VmrunCheck checks[] = {
          return (c.vmcb.get(VMCB::efer) & ~(efer_defined(c.cpu.model) | mode)) != 0;
      }},
     {"VMRUN-009", "EFER.LMA or EFER.LME is 1 and this processor does not support long mode", consistency,
-     [](C c) {
-         return !c.cpu.has(Feature::LM) && (c.vmcb.get(VMCB::efer) & (EFER::LMA | EFER::LME));
-     }},
+     [](C c) { return !c.cpu.has(Feature::LM) && (c.vmcb.get(VMCB::efer) & (EFER::LMA | EFER::LME)); }},
     {"VMRUN-010", "EFER.LME and CR0.PG are 1 and CR4.PAE is 0", consistency,
      [](C c) { return long_mode(c) && !(c.vmcb.get(VMCB::cr4) & CR4::PAE); }},
     {"VMRUN-011", "EFER.LME and CR0.PG are 1 and CR0.PE is 0", consistency,

@@ -1,5 +1,5 @@
-// The rules whose violation makes VMRUN end with VMEXIT_INVALID, each with an id. APM 2 15.5.1 "Basic Operation",
-// "Canonicalization and Consistency Checks".
+// The rules whose violation makes VMRUN end with VMEXIT_INVALID, each with an id. APM 2 15.5.1 "Basic
+// Operation", "Canonicalization and Consistency Checks".
 #pragma once
 
 #include "cpu/cpu.hpp"

@@ -21,7 +21,9 @@ struct Walker {
         entry(level2, 0, level1 | all);
         entry(level1, 0x123, 0x7'7000 | all);
     }
-    void entry(u64 table, unsigned index, u64 value) { memory.store<u64>(Physical{table + 8 * index}, value); }
+    void entry(u64 table, unsigned index, u64 value) {
+        memory.store<u64>(Physical{table + 8 * index}, value);
+    }
     u64 entry(u64 table, unsigned index) { return memory.load<u64>(Physical{table + 8 * index}); }
     static SecondLevelAccess of(AccessType type, bool tables = false) {
         return {.type = type, .paging_structure = tables};
@@ -91,8 +93,8 @@ TEST_CASE("Nested faults: EXITINFO1 of each access [APM 2 15.25.6]") {
         {leaf | all, write, false, 0},
         {leaf | 5, write, false, f | PFEC::P | PFEC::W},
         {leaf | 5, read, false, 0},
-        {leaf | 5, read, true, t | PFEC::P}, // accesses to guest tables are writes
-        {leaf | 3, read, false, f | PFEC::P},  // every access is a user's
+        {leaf | 5, read, true, t | PFEC::P},  // accesses to guest tables are writes
+        {leaf | 3, read, false, f | PFEC::P}, // every access is a user's
         {leaf | all | nx, execute, false, f | PFEC::P | PFEC::I},
         {leaf | all | nx, read, false, 0},
         {leaf | all | bit(50), read, false, f | PFEC::P | PFEC::RSVD},
@@ -107,7 +109,8 @@ TEST_CASE("Nested faults: EXITINFO1 of each access [APM 2 15.25.6]") {
     CHECK(w.error(read) == (f | PFEC::P | PFEC::RSVD));
 }
 
-TEST_CASE("Nested accessed and dirty bits: dirty with a write, or an access to a guest's tables [APM 2 15.25.5]") {
+TEST_CASE(
+    "Nested accessed and dirty bits: dirty with a write, or an access to a guest's tables [APM 2 15.25.5]") {
     Walker w;
     const auto result = w.npt.translate(GuestPhysical{gpa}, Walker::of(read));
     CHECK(!result.value().write); // until the dirty bit is set

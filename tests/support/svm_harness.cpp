@@ -9,9 +9,10 @@ namespace exeunt::test {
 
 CpuModel svm_model() {
     CpuModel model = CpuModel::load("amd-max");
-    for (const Feature f : {Feature::SVM, Feature::NP, Feature::SVML, Feature::NRIPS, Feature::TscRateMsr,
-                            Feature::VmcbClean, Feature::FlushByAsid, Feature::DecodeAssists, Feature::PauseFilter,
-                            Feature::PauseFilterThreshold, Feature::VMSAVEvirt, Feature::VGIF})
+    for (const Feature f :
+         {Feature::SVM, Feature::NP, Feature::SVML, Feature::NRIPS, Feature::TscRateMsr, Feature::VmcbClean,
+          Feature::FlushByAsid, Feature::DecodeAssists, Feature::PauseFilter, Feature::PauseFilterThreshold,
+          Feature::VMSAVEvirt, Feature::VGIF})
         model.features.set(f);
     return model;
 }
@@ -97,7 +98,8 @@ std::string SvmHarness::enter() {
     cpu.step();
     if (cpu.in_guest) return {};
     std::string ids;
-    for (const VmrunCheck* check : svm.last_refusal()) ids += (ids.empty() ? "" : " ") + std::string(check->id);
+    for (const VmrunCheck* check : svm.last_refusal())
+        ids += (ids.empty() ? "" : " ") + std::string(check->id);
     return ids;
 }
 

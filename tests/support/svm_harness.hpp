@@ -1,7 +1,8 @@
 // A processor with SVM on and a VMCB that VMRUN accepts: what most tests of svm need.
 //
-// Host and guest are 64-bit at CPL 0 on the Harness's tables. The guest starts at Harness::code_address; the host
-// is at `vmrun_address`: VMRUN, then HLT. HLT and VMMCALL exit, and nothing else but the VMRUN that must.
+// Host and guest are 64-bit at CPL 0 on the Harness's tables. The guest starts at Harness::code_address; the
+// host is at `vmrun_address`: VMRUN, then HLT. HLT and VMMCALL exit, and nothing else but the VMRUN that
+// must.
 #pragma once
 
 #include "svm/svm.hpp"
@@ -31,7 +32,9 @@ public:
     void intercept(u64 code, bool on = true);
     /// Turns on nested paging with 4-KByte identity pages, all rights, for the 16 MiB of RAM.
     void use_npt();
-    u64 npt_entry_address(u64 guest_physical) const { return nested_tables + 0x3000 + 8 * (guest_physical >> 12); }
+    u64 npt_entry_address(u64 guest_physical) const {
+        return nested_tables + 0x3000 + 8 * (guest_physical >> 12);
+    }
 
     /// VMRUN, then at most `ticks` until the host halts.
     RunEnd run_guest(Tick ticks = 10'000);
@@ -56,9 +59,9 @@ private:
 };
 
 /// What a guest's #VMEXIT must be: `LEFT(t, ExitCode::HLT)`.
-#define LEFT(t, why)                                                                             \
-    do {                                                                                         \
-        REQUIRE((t).in_host());                                                                  \
+#define LEFT(t, why)                                                                              \
+    do {                                                                                          \
+        REQUIRE((t).in_host());                                                                   \
         CHECK_MESSAGE((t).exitcode() == (why), exit_code_name(static_cast<u32>((t).exitcode()))); \
     } while (false)
 

@@ -1,4 +1,5 @@
-// Events of a guest: exceptions, injection, interrupts, the virtual interrupt, GIF, shutdown. APM 2 15.12 to 15.21.
+// Events of a guest: exceptions, injection, interrupts, the virtual interrupt, GIF, shutdown. APM 2 15.12
+// to 15.21.
 #include "tests/support/svm_harness.hpp"
 
 #include <doctest/doctest.h>
@@ -95,7 +96,8 @@ TEST_CASE("EVENTINJ: each type is delivered through the guest's IDT once, and V 
 TEST_CASE("EXITINTINFO: the event whose delivery an exit interrupted [APM 2 15.7.2]") {
     T t;
     t.intercept(ExitCode::EXCP0 + 11);
-    t.write(T::idt_address + 16 * 0x40 + 4, t.read(T::idt_address + 16 * 0x40 + 4, 4) & ~u64{0x8000}, 4); // not present
+    t.write(T::idt_address + 16 * 0x40 + 4, t.read(T::idt_address + 16 * 0x40 + 4, 4) & ~u64{0x8000},
+            4); // not present
     t.set(VMCB::eventinj, valid | 0x40);
     t.run_guest();
     LEFT(t, ExitCode::EXCP0 + 11);
@@ -112,11 +114,14 @@ TEST_CASE("EXITINTINFO: the event whose delivery an exit interrupted [APM 2 15.7
     CHECK(soft.guest_rip() == T::code_address);
 }
 
-TEST_CASE("Physical interrupts: EFLAGS.IF of guest or host masks them, and they stay pending [APM 2 15.21.1]") {
+TEST_CASE(
+    "Physical interrupts: EFLAGS.IF of guest or host masks them, and they stay pending [APM 2 15.21.1]") {
     struct Masking {
         bool v_intr_masking, host_if, guest_if, exits;
     };
-    const Masking maskings[] = {{false, false, true, true},  {false, true, false, false}, {true, true, false, true},
+    const Masking maskings[] = {{false, false, true, true},
+                                {false, true, false, false},
+                                {true, true, false, true},
                                 {true, false, true, false}};
     for (const Masking& m : maskings) {
         T t;
@@ -133,15 +138,18 @@ TEST_CASE("Physical interrupts: EFLAGS.IF of guest or host masks them, and they 
     }
 }
 
-TEST_CASE("Virtual interrupt: priority, IF and shadow; V_IRQ is cleared when taken, not when it exits [APM 2 15.21.4]") {
+TEST_CASE("Virtual interrupt: priority, IF and shadow; V_IRQ is cleared when taken, not when it exits [APM 2 "
+          "15.21.4]") {
     using namespace VMCB::INT;
     struct Case {
         u64 control, rflags;
         bool shadow, taken;
     };
     constexpr u64 irq = V_IRQ | u64{0x66} << 32, high = u64{9} << 16;
-    const Case cases[] = {{irq | high | 8, RFLAGS::IF, false, true},   {irq | high | 9, RFLAGS::IF, false, false},
-                          {irq | 9 | V_IGN_TPR, RFLAGS::IF, false, true}, {irq | high, 0, false, false},
+    const Case cases[] = {{irq | high | 8, RFLAGS::IF, false, true},
+                          {irq | high | 9, RFLAGS::IF, false, false},
+                          {irq | 9 | V_IGN_TPR, RFLAGS::IF, false, true},
+                          {irq | high, 0, false, false},
                           {irq | high | V_GIF_ENABLE, RFLAGS::IF, false, false},
                           {irq | high | V_GIF_ENABLE | V_GIF, RFLAGS::IF, false, true}};
     for (const Case& c : cases)

@@ -68,7 +68,8 @@ TEST_CASE("Instruction intercepts: with their bit, at the instruction, with nRIP
         CAPTURE(name);
         for (const bool exits : {true, false}) {
             // The VMRUN intercept must be set; without the other two a guest does not end here.
-            if (!exits && (c.code == ExitCode::VMRUN || c.code == ExitCode::VMMCALL || c.code == ExitCode::HLT))
+            if (!exits &&
+                (c.code == ExitCode::VMRUN || c.code == ExitCode::VMMCALL || c.code == ExitCode::HLT))
                 continue;
             T t;
             t.cpu.r[RBX] = T::data_address;

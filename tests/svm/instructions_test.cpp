@@ -1,5 +1,5 @@
-// The SVM instructions and MSRs in the host, nested paging and TLB of a guest. APM 2 15.4, 15.5, 15.15, 15.16, 15.25,
-// 15.30, 15.33.
+// The SVM instructions and MSRs in the host, nested paging and TLB of a guest. APM
+// 2 15.4, 15.5, 15.15, 15.16, 15.25, 15.30, 15.33.
 #include "tests/support/svm_harness.hpp"
 
 #include "cpu/msrs.hpp"
@@ -19,8 +19,9 @@ struct Form {
     const char* bytes;
     const char* text;
 };
-const Form forms[] = {{"0f 01 d8", "vmrun rax"},  {"0f 01 da", "vmload rax"}, {"0f 01 db", "vmsave rax"},
-                      {"0f 01 dc", "stgi"},   {"0f 01 dd", "clgi"},   {"0f 01 df", "invlpga rax, ecx"}};
+const Form forms[] = {{"0f 01 d8", "vmrun rax"},  {"0f 01 da", "vmload rax"},
+                      {"0f 01 db", "vmsave rax"}, {"0f 01 dc", "stgi"},
+                      {"0f 01 dd", "clgi"},       {"0f 01 df", "invlpga rax, ecx"}};
 
 } // namespace
 
@@ -72,7 +73,8 @@ TEST_CASE("VMSAVE and VMLOAD: segments with their hidden parts and the system-ca
     CHECK(t.cpu.sysenter_cs + t.cpu.sysenter_esp + t.cpu.sysenter_eip == 18);
     t.write(T::other_vmcb + 0x448, 0x0000'8000'0000'0000); // bases are made canonical
     REQUIRE(t.step(code("0f 01 da", "vmload rax")) == Stop{});
-    CHECK(t.cpu.seg(Seg::FS).base == (t.model.linear_bits > 48 ? 0x0000'8000'0000'0000 : 0xFFFF'8000'0000'0000));
+    CHECK(t.cpu.seg(Seg::FS).base ==
+          (t.model.linear_bits > 48 ? 0x0000'8000'0000'0000 : 0xFFFF'8000'0000'0000));
 }
 
 TEST_CASE("#VMEXIT gives the host back what VMRUN kept [APM 2 15.6]") {

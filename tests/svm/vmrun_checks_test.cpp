@@ -85,7 +85,8 @@ TEST_CASE("VMRUN: every illegal state is refused by its rule, with EXITCODE -1 a
     // Not reachable here: 009 needs a processor without long mode, 021 a host without paging.
     seen.insert("VMRUN-009");
     seen.insert("VMRUN-021");
-    for (const VmrunCheck& check : vmrun_checks()) CHECK_MESSAGE(seen.contains(std::string(check.id)), check.id);
+    for (const VmrunCheck& check : vmrun_checks())
+        CHECK_MESSAGE(seen.contains(std::string(check.id)), check.id);
 }
 
 TEST_CASE("VMRUN: nested paging needs a host that pages [APM 2 15.25.3 \"Enabling Nested Paging\"]") {
