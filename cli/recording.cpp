@@ -34,7 +34,7 @@ public:
     }
 
     void ended(const Ending& ending) override {
-        recorder_.end(ending.tick, {static_cast<u32>(ending.status()), StateDigest::parse(state_hash(*machine_))});
+        recorder_.end(ending.tick, {static_cast<u32>(ending.status()), static_cast<u8>(ending.reason), StateDigest::parse(state_hash(*machine_))});
     }
 
 private:

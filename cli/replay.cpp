@@ -8,6 +8,7 @@
 #include "traces/recorder.hpp"
 #include "traces/replayer.hpp"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <memory>
 #include <unistd.h>
@@ -18,15 +19,19 @@ namespace {
 
 constexpr int status_difference = 12;
 
-/// The `end` record; none when the recording was not closed. `last_tick`: where the replay ends, because a user's quit,
-/// a signal or a limit ended the recorded run at a tick that the machine does not know by itself.
+/// The `end` record; none when the recording was not closed. `last_tick`: of the last record.
 std::optional<Record> find_end(const std::string& directory, bool complete, Tick& last_tick) {
     std::optional<Record> last = last_record(directory);
     const bool closed = last && last->kind == RecordKind::end;
     if (complete && !closed)
         throw BadInput(RecordingPaths(directory).stream, "end", "the last record of a recording that was closed");
-    last_tick = !last ? 0 : closed ? last->tick : last->tick + 1;
+    last_tick = last ? last->tick : 0;
     return closed ? last : std::nullopt;
+}
+
+bool ended_from_outside(const Record& end) {
+    const auto reason = static_cast<EndReason>(end["reason"]);
+    return reason == EndReason::interrupted || reason == EndReason::quit;
 }
 
 /// A line on a terminal that says how far it is; nothing elsewhere.
@@ -79,7 +84,9 @@ int replay(const std::string& directory) {
     machine.loop().set_checkpoint(state_hash_interval, [&](Tick tick) {
         replayer.state(tick, StateDigest::parse(state_hash(machine)));
     });
-    machine.loop().set_limit(last_tick);
+    machine.loop().set_limit(std::min(machine.config().schedule.limit, last_tick + 1));
+    // A user's quit or a signal ended the recorded run between two slices: nothing in the machine says when.
+    const bool from_outside = recorded_end && ended_from_outside(*recorded_end);
     machine.boot();  // refuses images whose hashes differ
     bool interrupted = false;
     Ending ending;
@@ -88,6 +95,7 @@ int replay(const std::string& directory) {
         Progress progress;
         machine.loop().set_slice_end([&] {
             progress.show(replayer, machine.now());
+            if (from_outside && machine.now() >= last_tick) machine.loop().end({.reason = EndReason::quit});
             if (StopSignals::received() == 0) return;
             interrupted = true;
             machine.loop().end({.reason = EndReason::interrupted});
@@ -99,9 +107,13 @@ int replay(const std::string& directory) {
         return ending.status();
     }
     if (replayer.difference().empty() && !replayer.exhausted() && recorded_end) {
-        const bool at_limit = ending.reason == EndReason::limit;
-        const u32 status = at_limit ? static_cast<u32>((*recorded_end)["status"]) : static_cast<u32>(ending.status());
-        replayer.end(ending.tick, {status, StateDigest::parse(state_hash(machine))});
+        EndRecord end{static_cast<u32>(ending.status()), static_cast<u8>(ending.reason),
+                      StateDigest::parse(state_hash(machine))};
+        if (from_outside && ending.reason == EndReason::quit) {
+            end.status = static_cast<u32>((*recorded_end)["status"]);
+            end.reason = static_cast<u8>((*recorded_end)["reason"]);
+        }
+        replayer.end(ending.tick, end);
     }
     replayer.finish();
     return verdict(replayer, recorded_end.has_value(), ending.tick);

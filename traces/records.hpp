@@ -26,6 +26,7 @@ struct StateDigest {
 /// The run is over.
 struct EndRecord {
     u32 status = 0;  ///< exit status of `exeunt`
+    u8 reason = 0;   ///< EndReason (machine/run_loop.hpp)
     StateDigest hash;
 };
 

@@ -26,7 +26,7 @@ FIELDS = {
     'vm_entry': ['vendor', 'launch', 'interruption_information', 'interruption_error', 'instruction_length'],
     'vm_entry_failure': ['reason', 'reason_name', 'vendor', 'instruction_error', 'qualification', 'check'],
     'state': [],
-    'end': ['status'],
+    'end': ['status', 'reason'],
 }
 # The exit qualification is an address, or a displacement that may be one, but for these basic exit reasons: task
 # switch, CR access, DR access, I/O, APIC access, virtualized EOI, EPT violation, APIC write.

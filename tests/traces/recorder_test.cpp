@@ -25,7 +25,7 @@ void record(const std::string& path, bool closed) {
     recorder.state(40, sample_hash);
     const u8 keys[] = {0x0D, 0xFF};
     recorder.input(25, keys);
-    if (closed) recorder.end(50, {8, sample_hash});
+    if (closed) recorder.end(50, {8, 2, sample_hash});
 }
 
 std::string refusal(const std::function<void()>& action) {
@@ -159,7 +159,7 @@ TEST_CASE("replayer: the same records are no difference") {
     replayer.vm_exit(1, 20, sample_exit);
     replayer.vm_entry_failure(0, 30, sample_failure);
     replayer.state(40, sample_hash);
-    replayer.end(50, {8, sample_hash});
+    replayer.end(50, {8, 2, sample_hash});
     replayer.finish();
     CHECK(replayer.difference() == "");
     CHECK(replayer.compared() == 5);

@@ -20,7 +20,7 @@ TEST_CASE("records: every row keeps its value") {
         {{"cpu", 7}, {"vendor", 0}, {"reason", 0x8000'0021}, {"instruction_error", 26}, {"rip", 0x40'1000},
          {"qualification", 4}, {"check", 0}},
         {{"hash_high", sample_hash.high}, {"hash_low", sample_hash.low}},
-        {{"status", 12}, {"hash_high", sample_hash.high}, {"hash_low", sample_hash.low}},
+        {{"status", 12}, {"reason", 5}, {"hash_high", sample_hash.high}, {"hash_low", sample_hash.low}},
     };
     const auto records = one_of_each();
     for (unsigned kind = 0; kind < record_kinds; ++kind) {

@@ -46,7 +46,7 @@ inline std::vector<RecordBytes> one_of_each(Tick tick = 1000) {
     encode(records[1], tick + 1, 6, sample_entry);
     encode(records[2], tick + 2, 7, sample_failure);
     encode(records[3], tick + 3, sample_hash);
-    encode(records[4], tick + 4, EndRecord{12, sample_hash});
+    encode(records[4], tick + 4, EndRecord{12, 5, sample_hash});
     return records;
 }
 
