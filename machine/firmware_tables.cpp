@@ -11,6 +11,7 @@
 #include "machine/loader_placement.hpp"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <string_view>
 
@@ -19,6 +20,20 @@ namespace exeunt {
 namespace {
 
 constexpr std::string_view oem_id = "EXEUNT", oem_table_id = "EXEUNT  ", creator_id = "EXNT";
+/// What stands in for a BIOS in the segment F000H, beyond the tables. Offsets in it.
+namespace BiosCode {
+constexpr u16 service = 0xFF00, memory_size = 0xFF20, ignore = 0xFF30, reset_vector = 0xFFF0;
+constexpr u16 segment = AddressMap::bios >> 4;
+/// A service that does not exist: CF = 1 (and ZF = 1, no key) in the caller's flags, AH = 86H.
+/// push bp; mov bp, sp; or byte [bp+6], 0x41; pop bp; mov ah, 0x86; iret
+constexpr std::array<u8, 11> service_bytes{0x55, 0x89, 0xE5, 0x80, 0x4E, 0x06, 0x41, 0x5D, 0xB4, 0x86, 0xCF};
+/// INT 12H: mov ax, 639; iret
+constexpr std::array<u8, 4> memory_size_bytes{0xB8, 0x7F, 0x02, 0xCF};
+constexpr std::array<u8, 1> ignore_bytes{0xCF};  // iret
+/// An INIT of the bootstrap processor ends here: cli; hlt; jmp -3
+constexpr std::array<u8, 4> reset_bytes{0xFA, 0xF4, 0xEB, 0xFD};
+}  // namespace BiosCode
+
 constexpr std::size_t header_bytes = 36, checksum_offset = 9;
 
 /// 5.2.3.2 "Generic Address Structure" of an I/O port.
@@ -147,8 +162,25 @@ AcpiTables build_acpi_tables(const FirmwareFacts& facts) {
     const u64 rsdt = put(table("RSDT", 1, narrow)), xsdt = put(table("XSDT", 1, wide));
     const std::vector<u8> root = rsdp(rsdt, xsdt);
     std::copy(root.begin(), root.end(), out.bytes().begin());
-    ENSURE(out.size() <= AddressMap::bios_bytes);
+    ENSURE(out.size() <= BiosCode::service);
     return {out.bytes(), AddressMap::bios};
+}
+
+/// An interrupt vector table and handlers, so that real-mode software that asks a BIOS learns that there is none.
+void write_bios_code(PhysicalMemory& memory) {
+    const auto put = [&](u16 offset, std::span<const u8> code) {
+        memory.write_bytes(Physical{AddressMap::bios + offset}, code.data(), code.size());
+        memory.write_bytes(Physical{AddressMap::four_gib - AddressMap::bios_bytes + offset}, code.data(), code.size());
+    };
+    put(BiosCode::service, BiosCode::service_bytes);
+    put(BiosCode::memory_size, BiosCode::memory_size_bytes);
+    put(BiosCode::ignore, BiosCode::ignore_bytes);
+    put(BiosCode::reset_vector, BiosCode::reset_bytes);
+    for (u32 vector = 0; vector < 256; ++vector) {
+        const bool service = vector >= 0x10 && vector <= 0x1A;
+        const u16 offset = vector == 0x12 ? BiosCode::memory_size : service ? BiosCode::service : BiosCode::ignore;
+        memory.store<u32>(Physical{vector * 4}, u32{BiosCode::segment} << 16 | offset);
+    }
 }
 
 u64 write_firmware_tables(const FirmwareFacts& facts, PhysicalMemory& memory) {
@@ -156,6 +188,7 @@ u64 write_firmware_tables(const FirmwareFacts& facts, PhysicalMemory& memory) {
     memory.write_bytes(Physical{AddressMap::bios}, tables.bytes.data(), tables.bytes.size());
     const std::vector<u8> control = facs();
     memory.write_bytes(Physical{AddressMap::facs}, control.data(), control.size());
+    write_bios_code(memory);
     // BIOS data area: COM1's port, the segment of the EBDA, KBytes of RAM below it; the EBDA's own size.
     memory.store<u16>(Physical{AddressMap::bios_data_area}, facts.serial_port);
     memory.store<u16>(Physical{AddressMap::bios_data_area + 0x0E}, static_cast<u16>(AddressMap::ebda >> 4));

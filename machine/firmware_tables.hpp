@@ -1,7 +1,7 @@
 // The tables that firmware leaves for an operating system: ACPI (ACPI 6.4 ch. 5 "ACPI Software Programming
 // Model"; PCI Firmware Specification 3.0 4.1.2 "MCFG"; IA-PC HPET Specification 1.0a 3.2.4) and the BIOS data area.
 //
-// Not modelled: SMBIOS, the MP configuration table, S1 to S4, hot plug.
+// Not modelled: BIOS services (each answers that it does not exist), SMBIOS, the MP configuration table, S1 to S4, hot plug.
 #pragma once
 
 #include "machine/memory_map.hpp"
@@ -27,7 +27,7 @@ struct AcpiTables {
 
 AcpiTables build_acpi_tables(const FirmwareFacts& facts);
 
-/// Writes the tables, the FACS and the BIOS data area. Returns the address of the RSDP.
+/// Writes the tables, the FACS, the BIOS data area, and handlers for BIOS interrupts. Returns the address of the RSDP.
 u64 write_firmware_tables(const FirmwareFacts& facts, PhysicalMemory& memory);
 
 }  // namespace exeunt

@@ -74,6 +74,7 @@ void Machine::build() {
     memory_.set_bus(bus_);
     memory_.map(Physical{AddressMap::vga_memory}, AddressMap::vga_memory_bytes, Kind::mmio);
     memory_.map(Physical{AddressMap::option_roms}, AddressMap::option_roms_bytes + AddressMap::bios_bytes, Kind::rom);
+    memory_.map(Physical{AddressMap::four_gib - AddressMap::bios_bytes}, AddressMap::bios_bytes, Kind::rom);
     loop_.set_clock(clock_);
     BoardHooks hooks;
     hooks.serial_output = [this](u8 byte) {

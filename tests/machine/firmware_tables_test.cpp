@@ -147,6 +147,24 @@ TEST_CASE("AML: methods with their flags, If and Return with their operands [ACP
           aml::Bytes{0xA0, 4, 0x69, 0xA4, 0x00});
 }
 
+TEST_CASE("BIOS: every interrupt vector leads to code in ROM, and so does the reset vector") {
+    PhysicalMemory memory(u64{16} << 20);
+    memory.map(Physical{AddressMap::bios}, AddressMap::bios_bytes, PhysicalMemory::Kind::rom);
+    memory.map(Physical{AddressMap::four_gib - 0x1'0000}, 0x1'0000, PhysicalMemory::Kind::rom);
+    FirmwareFacts facts;
+    facts.apic_ids = {0};
+    write_firmware_tables(facts, memory);
+    for (u64 vector = 0; vector < 256; ++vector) {
+        const u32 target = memory.load<u32>(Physical{4 * vector});
+        const u64 address = (u64{target >> 16} << 4) + (target & 0xFFFF);
+        const u8 first = memory.load<u8>(Physical{address});
+        CHECK((first == 0xCF || first == 0x55 || first == 0xB8));  // iret; push bp; mov ax
+    }
+    CHECK(memory.load<u16>(Physical{0xFFFF'FFF0}) == 0xF4FA);      // cli; hlt
+    CHECK(memory.load<u16>(Physical{0x413}) == 639);
+    CHECK(memory.load<u16>(Physical{0x40E}) == AddressMap::ebda >> 4);
+}
+
 TEST_CASE("memory map: in order, without overlap, with the hole of the EBDA and the ECAM window") {
     const auto map = memory_map(u64{3} << 30, u64{5} << 30);
     u64 last = 0, usable = 0;
