@@ -173,5 +173,18 @@ Result<void> exec_PAUSE(Cpu& cpu, const Insn&) {
 // Without CET an ENDBR is a NOP.
 Result<void> exec_ENDBR32(Cpu&, const Insn&) { return {}; }
 Result<void> exec_ENDBR64(Cpu&, const Insn&) { return {}; }
+// So is RDSSP while CR4.CET = 0 (it can not be set: no model offers shadow stacks); the others are #UD then.
+Result<void> exec_RDSSPD(Cpu&, const Insn&) { return {}; }
+Result<void> exec_RDSSPQ(Cpu&, const Insn&) { return {}; }
+Result<void> exec_INCSSPD(Cpu&, const Insn&) { return undefined_opcode(); }
+Result<void> exec_INCSSPQ(Cpu&, const Insn&) { return undefined_opcode(); }
+Result<void> exec_SAVEPREVSSP(Cpu&, const Insn&) { return undefined_opcode(); }
+Result<void> exec_RSTORSSP(Cpu&, const Insn&) { return undefined_opcode(); }
+Result<void> exec_WRSSD(Cpu&, const Insn&) { return undefined_opcode(); }
+Result<void> exec_WRSSQ(Cpu&, const Insn&) { return undefined_opcode(); }
+Result<void> exec_WRUSSD(Cpu&, const Insn&) { return undefined_opcode(); }
+Result<void> exec_WRUSSQ(Cpu&, const Insn&) { return undefined_opcode(); }
+Result<void> exec_SETSSBSY(Cpu&, const Insn&) { return undefined_opcode(); }
+Result<void> exec_CLRSSBSY(Cpu&, const Insn&) { return undefined_opcode(); }
 
 } // namespace exeunt
