@@ -165,6 +165,14 @@ TEST_CASE("JCXZ in real-address mode, ENDBR32, PAUSE yields the processor [SDM 2
     CHECK(u.run(100) == RunEnd::halted);
 }
 
+TEST_CASE("without CET, RDSSPQ is a NOP and shadow-stack instructions are #UD [SDM 2B RDSSPD/RDSSPQ, INCSSPD/INCSSPQ]") {
+    Harness t;
+    t.cpu.r[RSI] = 0x1234;
+    CHECK(general(t, code("f3 48 0f 1e ce", "rdsspq rsi")) == done);
+    CHECK(t.cpu.r[RSI] == 0x1234);
+    CHECK(general(t, code("f3 48 0f ae ee", "incsspq rsi")) == undefined_opcode());
+}
+
 TEST_CASE("JRCXZ, LOOP: the count register follows the address size [SDM 2A Jcc, LOOP]") {
     Harness t;
     t.cpu.r[RCX] = 0x1'0000'0000;
