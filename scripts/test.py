@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Builds and runs the tests: with sanitizers (preset dev) and as released (preset release), and the fuzz
-targets (preset fuzz).
+"""Builds and runs the tests as released (preset release); with --all also with sanitizers (preset dev), the fuzz
+targets (preset fuzz) and the build for aarch64.
 
 Closes with the line `N passed, N failed`, which counts doctest's test cases where a ctest entry is a
 doctest executable and the entry itself where it is not. Exit status 1 when anything failed.
@@ -17,11 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DOCTEST = re.compile(r'test cases:\s*(\d+)\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed')
 
-# preset, arguments of ctest. Sanitizers look for what is wrong in exeunt, on everything that is quick;
-# all the rest runs on what users run; the fuzz targets have a build of their own.
+# preset, arguments of ctest. What users run is tested in full; sanitizers, the fuzz targets and the build for
+# another processor have builds of their own, which --all adds.
 STEPS = [
+    ('release', ['-LE', '^(cross|fuzz)$']),
+]
+MORE = [
     ('dev', ['-LE', '^(slow|differential|replay|boot|cross|fuzz)$']),
-    ('release', ['-LE', '^lint$']),
+    ('release', ['-L', '^cross$']),
     ('fuzz', []),
 ]
 QUICK = [
@@ -84,11 +87,12 @@ def test(preset, arguments, jobs, count):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--quick', action='store_true', help='preset dev only, without the label slow')
+    parser.add_argument('--all', action='store_true', help='also sanitizers, fuzz targets and the aarch64 build')
     parser.add_argument('--jobs', type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     start = time.monotonic()
     count = Count()
-    for preset, arguments in QUICK if options.quick else STEPS:
+    for preset, arguments in QUICK if options.quick else STEPS + (MORE if options.all else []):
         test(preset, arguments, options.jobs, count)
     minutes, seconds = divmod(int(time.monotonic() - start), 60)
     print(f'\ntests took {minutes} min {seconds} s'
