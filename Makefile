@@ -20,12 +20,12 @@ demo: ## run the bundled hypervisor, show its VM exits, replay them
 	@scripts/demo
 
 test: ## the tests on the release build, at most 30 minutes on two cores
-	@echo "make test: unit, guest, lint, replay, boot and differential tests; at most 30 minutes on two cores"
+	@echo "make test: unit, guest, replay, boot and differential tests; at most 30 minutes on two cores"
 	@scripts/packages build test
 	@scripts/test.py
 
-test-all: ## also sanitizers, fuzz targets and the build for aarch64
-	@echo "make test-all: make test, and sanitizers, fuzz targets, aarch64"
+test-all: ## also lint, sanitizers, a million differential cases, fuzz targets and the build for aarch64
+	@echo "make test-all: make test, and lint, sanitizers, a million differential cases, fuzz targets, aarch64"
 	@scripts/packages build test cross
 	@scripts/test.py --all
 

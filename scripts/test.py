@@ -20,11 +20,11 @@ DOCTEST = re.compile(r'test cases:\s*(\d+)\s*\|\s*(\d+) passed\s*\|\s*(\d+) fail
 # preset, arguments of ctest. What users run is tested in full; sanitizers, the fuzz targets and the build for
 # another processor have builds of their own, which --all adds.
 STEPS = [
-    ('release', ['-LE', '^(cross|fuzz)$']),
+    ('release', ['-LE', '^(cross|fuzz|lint)$', '-E', '^differential_slow$']),
 ]
 MORE = [
     ('dev', ['-LE', '^(slow|differential|replay|boot|cross|fuzz)$']),
-    ('release', ['-L', '^cross$']),
+    ('release', ['-R', '^(cross_.*|differential_slow)$']),
     ('fuzz', []),
 ]
 QUICK = [
