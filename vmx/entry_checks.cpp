@@ -34,14 +34,50 @@ std::span<const EntryCheckSet> entry_check_sets() {
     return sets;
 }
 
+bool EntryContext::canonical(const FieldList& fields) const {
+    bool all = true;
+    for (const VmcsField field : fields)
+        if (!canonical(vmcs[field])) {
+            all = false;
+            blame(field);
+        }
+    return all;
+}
+
+std::vector<VmcsField> wrong_fields(const EntryCheck& check, const EntryContext& context) {
+    const FieldList& restricted = check.fields.restricted;
+    std::vector<VmcsField> blamed, wrong;
+    EntryContext asking = context;
+    asking.blamed = &blamed;
+    if (check.holds) check.holds(asking);
+    for (const VmcsField field : restricted) {
+        const bool named = std::find(blamed.begin(), blamed.end(), field) != blamed.end();
+        const bool bits = check.fields.allowed && !check.fields.allowed(context).allow(context[field]);
+        if (blamed.empty() ? bits : named) wrong.push_back(field);
+    }
+    if (wrong.empty()) wrong.assign(restricted.begin(), restricted.end());
+    return wrong;
+}
+
 std::vector<Violation> violated_rules(const EntryContext& context) {
     std::vector<Violation> violations;
     for (const EntryCheckSet& set : entry_check_sets()) {
         if (set.injection_only && !context.injects()) continue;
         for (const EntryCheck& check : set.checks)
-            if (!check.holds(context)) violations.push_back({&set, &check});
+            if (!check.holds(context))
+                violations.push_back({set.consequence, &check, wrong_fields(check, context)});
     }
     return violations;
+}
+
+const EntryCheck* find_entry_check(std::string_view id) {
+    const auto find = [id](std::span<const EntryCheck> checks) -> const EntryCheck* {
+        const auto found = std::find_if(checks.begin(), checks.end(), [id](auto& c) { return c.id == id; });
+        return found == checks.end() ? nullptr : &*found;
+    };
+    for (const EntryCheckSet& set : entry_check_sets())
+        if (const EntryCheck* check = find(set.checks)) return check;
+    return find(explained_checks());
 }
 
 bool valid_pat(u64 pat) {

@@ -12,11 +12,30 @@
 #include "vmx/capabilities.hpp"
 #include "vmx/vmcs.hpp"
 
+#include <algorithm>
+#include <array>
+#include <initializer_list>
 #include <span>
 #include <string_view>
 #include <vector>
 
 namespace exeunt {
+
+/// A few fields, written as {F::guest_cr0, F::guest_cr4}.
+class FieldList {
+public:
+    constexpr FieldList() = default;
+    constexpr FieldList(std::initializer_list<VmcsField> fields) {
+        for (const VmcsField field : fields) fields_[count_++] = field;
+    }
+    constexpr const VmcsField* begin() const { return fields_.data(); }
+    constexpr const VmcsField* end() const { return fields_.data() + count_; }
+    constexpr bool contains(VmcsField field) const { return std::find(begin(), end(), field) != end(); }
+
+private:
+    std::array<VmcsField, 12> fields_{};
+    u8 count_ = 0;
+};
 
 /// All that the rules read.
 struct EntryContext {
@@ -44,14 +63,53 @@ struct EntryContext {
     unsigned event_vector() const { return static_cast<unsigned>(event()) & 0xFF; }
     bool within_physical_width(u64 address) const { return (address >> caps.physical_bits()) == 0; }
     bool canonical(u64 address) const { return sign_extend(address, caps.linear_bits()) == address; }
+    /// The same for several fields; those that are not canonical are blamed.
+    bool canonical(const FieldList& fields) const;
+
+    /// Where an explanation gathers which of a rule's fields are wrong; null: nobody asks.
+    std::vector<VmcsField>* blamed = nullptr;
+    void blame(VmcsField field) const {
+        if (blamed) blamed->push_back(field);
+    }
 };
+
+/// The bits that a rule lets a field have: those of `must` are 1, those outside of `may` are 0.
+struct AllowedBits {
+    u64 must = 0, may = ~u64{0};
+
+    constexpr bool allow(u64 value) const { return (value & must) == must && (value & ~may) == 0; }
+};
+
+/// What a rule is about, for explanations:
+/// on(F::ept_pointer).given(F::vm_entry_controls).bits(allowed::page).
+struct RuleFields {
+    FieldList restricted;   ///< the fields that it restricts
+    FieldList depends = {}; ///< those that say whether, and how
+    AllowedBits (*allowed)(const EntryContext&) =
+        nullptr;               ///< where it is about bits of each restricted field
+    bool reads_memory = false; ///< what the fields hold does not decide alone
+
+    template <class... Fields>
+    constexpr RuleFields given(Fields... fields) const {
+        return {restricted, {fields...}, allowed, reads_memory};
+    }
+    constexpr RuleFields bits(AllowedBits (*function)(const EntryContext&)) const {
+        return {restricted, depends, function, reads_memory};
+    }
+    constexpr RuleFields in_memory() const { return {restricted, depends, allowed, true}; }
+};
+template <class... Fields>
+constexpr RuleFields on(Fields... fields) {
+    return {.restricted = {fields...}};
+}
 
 struct EntryCheck {
     std::string_view id;
     std::string_view citation;
     std::string_view rule; ///< what must hold
-    bool (*holds)(const EntryContext&);
-    u64 qualification = 0; ///< guest rules: exit qualification of the entry failure
+    RuleFields fields;
+    bool (*holds)(const EntryContext&); ///< null in a row that only explains (explained_checks())
+    u64 qualification = 0;              ///< guest rules: exit qualification of the entry failure
 };
 
 /// What a broken rule of a set leads to.
@@ -68,12 +126,39 @@ struct EntryCheckSet {
 /// All sets in the order of the manual.
 std::span<const EntryCheckSet> entry_check_sets();
 
-/// Every rule that is violated, in order; for explanations.
+/// A rule that is violated, and those of its restricted fields that are wrong.
 struct Violation {
-    const EntryCheckSet* set;
+    EntryConsequence consequence;
     const EntryCheck* check;
+    std::vector<VmcsField> fields;
 };
+/// Every rule that is violated, in order; for explanations.
 std::vector<Violation> violated_rules(const EntryContext& context);
+/// Those of the rule's restricted fields that are wrong; all of them where that can not be told apart.
+std::vector<VmcsField> wrong_fields(const EntryCheck& check, const EntryContext& context);
+/// The rule of this id, also one that VM entry evaluates outside of the sets; null: there is none.
+const EntryCheck* find_entry_check(std::string_view id);
+
+/// Bits that rules allow, for RuleFields::allowed.
+namespace allowed {
+template <unsigned high, unsigned low>
+AllowedBits clear(const EntryContext&) {
+    return {0, ~(low_mask(high + 1) & ~low_mask(low))};
+}
+template <unsigned bits>
+AllowedBits low(const EntryContext&) {
+    return {0, low_mask(bits)};
+}
+template <ControlGroup group>
+AllowedBits controls(const EntryContext& e) {
+    return {e.caps.must_be_1(group), e.caps.may_be_1(group)};
+}
+inline AllowedBits physical(const EntryContext& e) { return {0, low_mask(e.caps.physical_bits())}; }
+inline AllowedBits page_aligned(const EntryContext&) { return {0, ~u64{0xFFF}}; }
+inline AllowedBits page(const EntryContext& e) { return {0, low_mask(e.caps.physical_bits()) & ~u64{0xFFF}}; }
+inline AllowedBits cr4(const EntryContext& e) { return {e.caps.cr4_fixed0(), e.caps.cr4_fixed1()}; }
+inline AllowedBits efer(const EntryContext& e) { return {0, e.caps.efer_bits()}; }
+} // namespace allowed
 
 // The sets' rows (entry_checks_controls.cpp, entry_checks_host.cpp, entry_checks_guest.cpp).
 std::span<const EntryCheck> execution_control_checks();
@@ -87,6 +172,8 @@ std::span<const EntryCheck> guest_register_checks();
 std::span<const EntryCheck> guest_segment_checks();
 std::span<const EntryCheck> guest_rip_checks();
 std::span<const EntryCheck> guest_non_register_checks();
+/// Rules that VM entry evaluates by other means (entry.cpp, msr_lists.cpp): their words.
+std::span<const EntryCheck> explained_checks();
 
 /// Whether the non-register state is the usual one, for which every row of guest_non_register_checks() holds.
 bool usual_non_register_state(const EntryContext& context);
