@@ -159,10 +159,28 @@ void VmxHarness::guest_mode(Mode mode) {
     }
 }
 
+void VmxHarness::host32() {
+    constexpr u32 flat = AR::P | AR::S | AR::DB | AR::G | AR::ACCESSED;
+    for (u64 i = 0; i < 4; ++i) write(page_directory + 4 * i, i << 22 | 0x83, 4);
+    cpu.control.cr3 = page_directory;
+    cpu.control.cr4 = (cpu.control.cr4 & ~CR4::PAE) | CR4::PSE;
+    cpu.control.efer &= ~(EFER::LMA | EFER::LME);
+    cpu.seg(Seg::CS) = {code32_0, flat | AR::CODE | AR::READABLE, 0xFFFF'FFFF, 0};
+    cpu.mode_changed();
+    cpu.context_changed(true);
+    off(vm_exit::host_address_space_size);
+    set(F::host_cr3, cpu.control.cr3);
+    set(F::host_cr4, cpu.control.cr4);
+    set(F::host_ia32_efer, cpu.control.efer);
+    set(F::host_cs_selector, code32_0);
+    guest_mode(Mode::protected32);
+    set(F::guest_ia32_efer, cpu.control.efer);
+}
+
 /// The host about to execute VMLAUNCH or VMRESUME.
 void VmxHarness::host_at(u64 address) {
-    const bool launched = vmx.current() && vmx.current()->launched();
-    const u8 bytes[] = {0x0F, 0x01, static_cast<u8>(launched ? 0xC3 : 0xC2), 0xF4};
+    const bool launch = launching ? *launching : !(vmx.current() && vmx.current()->launched());
+    const u8 bytes[] = {0x0F, 0x01, static_cast<u8>(launch ? 0xC2 : 0xC3), 0xF4};
     memory.write_bytes(Physical{address}, bytes, sizeof bytes);
     cpu.rip = cpu.next_rip = address;
     cpu.activity = Activity::active;

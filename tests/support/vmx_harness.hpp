@@ -7,6 +7,8 @@
 #include "tests/support/harness.hpp"
 #include "vmx/vmx.hpp"
 
+#include <optional>
+
 namespace exeunt::test {
 
 /// A local APIC reduced to one interrupt.
@@ -65,7 +67,7 @@ public:
     static constexpr u64 vmxon_region = 0x20'0000, vmcs_region = 0x20'1000, io_bitmap_a = 0x20'2000,
                          io_bitmap_b = 0x20'3000, msr_bitmap = 0x20'4000, virtual_apic = 0x20'5000,
                          msr_area = 0x20'6000, pml = 0x20'7000, spare_region = 0x20'8000,
-                         ept_tables = 0x21'0000;
+                         ept_tables = 0x21'0000, page_directory = 0x22'0000;
     static constexpr u64 launch_address = 0x30'0000, exit_address = 0x30'1000;
 
     explicit VmxHarness(const std::string& model_name = "intel-max");
@@ -85,6 +87,9 @@ public:
     }
     /// Makes the guest run in another mode (real and v8086: with `unrestricted guest` and EPT as needed).
     void guest_mode(Mode mode);
+
+    /// The host in 32-bit protected mode with 32-bit paging, and a 32-bit guest.
+    void host32();
 
     // ---- Entering ----
     /// VMLAUNCH (VMRESUME once launched) and no guest instruction.
@@ -108,6 +113,8 @@ public:
     Vmx vmx;
     OneInterrupt interrupts;
     Witness witness;
+    /// Whether enter() and run_guest() execute VMLAUNCH or VMRESUME; by itself, as the launch state asks for.
+    std::optional<bool> launching;
 
 private:
     void fill_vmcs();

@@ -15,6 +15,8 @@ struct RuleCase {
     Change holds;
     Change broken;
     const char* model = "intel-max";
+    /// A rule that `broken` can not help violating and that comes before this one, if there is such a rule.
+    const char* outranked_by = nullptr;
 };
 
 inline constexpr u64 width = u64{1} << 46;         // MAXPHYADDR of intel-max
@@ -54,6 +56,15 @@ inline void link_to_spare(T& t) {
     t.set(F::vmcs_link_pointer, T::spare_region);
 }
 
+std::span<const RuleCase> control_rule_cases();
+std::span<const RuleCase> host_rule_cases();
 std::span<const RuleCase> guest_rule_cases();
+/// Basic checks, PDPTEs, MSR loading: rules that are not rows of entry_check_sets().
+std::span<const RuleCase> other_rule_cases();
+
+/// How VM entry ends when this rule refuses.
+EntryOutcome refused_by(std::string_view id);
+/// Whether `holds` enters and `broken` is refused, each on a fresh processor.
+void run_case(const RuleCase& c);
 
 } // namespace exeunt::test::entry_rules
