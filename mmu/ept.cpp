@@ -6,7 +6,8 @@ namespace {
 
 /// Bits of EPT paging-structure entries. SDM 3C Tables 28-1 to 28-6.
 constexpr u64 entry_read = bit(0), entry_write = bit(1), entry_execute = bit(2), entry_page = bit(7),
-              entry_accessed = bit(8), entry_dirty = bit(9);
+              entry_accessed = bit(8), entry_dirty = bit(9), entry_user_execute = bit(10),
+              entry_suppress_ve = bit(63);
 constexpr u64 rights_mask = entry_read | entry_write | entry_execute;
 
 constexpr bool is_write(const SecondLevelAccess& access) { return access.type == AccessType::write; }
@@ -23,11 +24,18 @@ Stop Ept::refuse(EptFault::Kind kind, GuestPhysical address, const SecondLevelAc
     return stopped(Stop::Kind::second_level);
 }
 
+u64 Ept::presence() const { return rights_mask | (mode_based_execute_ ? entry_user_execute : 0); }
+
+u64 Ept::execute_right(const SecondLevelAccess& access) const {
+    return mode_based_execute_ && !access.supervisor_page ? entry_user_execute : entry_execute;
+}
+
 /// SDM 3C 28.2.3.1 "EPT Misconfigurations".
 bool Ept::misconfigured(u64 entry, unsigned level, bool leaf) const {
-    const u64 rights = entry & rights_mask;
-    if (rights == entry_write || rights == (entry_write | entry_execute)) return true;
-    if (rights == entry_execute && !features_.execute_only) return true;
+    if (!(entry & entry_read)) {
+        if (entry & entry_write) return true;
+        if ((entry & presence()) && !features_.execute_only) return true;
+    }
     u64 reserved = low_mask(52) & ~low_mask(features_.physical_bits);
     if (!leaf) {
         // Bit 7 of a PDPTE or PDE that is no page is 0 already; where pages of that size do not exist it is
@@ -48,7 +56,10 @@ u64 Ept::qualification(const SecondLevelAccess& access, const Walk& walk, bool p
     // With accessed and dirty flags on, the processor's accesses to guest paging structures are treated as
     // writes.
     if (walk.accessed_dirty && access.paging_structure) q = bit(0) | bit(1);
-    if (present) q |= walk.rights << 3;
+    if (present) {
+        q |= (walk.rights & rights_mask) << 3;
+        if (mode_based_execute_ && (walk.rights & entry_user_execute)) q |= bit(6);
+    }
     if (access.linear_valid) {
         q |= bit(7);
         if (!access.paging_structure) {
@@ -72,7 +83,7 @@ Result<bool> Ept::find_leaf(Walk& walk, const SecondLevelAccess& access) {
         const u64 entry = memory_.load<u64>(where);
         walk.where[walk.entries] = where;
         walk.entry[walk.entries++] = entry;
-        if ((entry & rights_mask) == 0) return false;
+        if ((entry & presence()) == 0) return false;
         const bool large = (entry & entry_page) &&
                            ((level == 2 && features_.pages_2m) || (level == 3 && features_.pages_1g));
         const bool leaf = level == 1 || large;
@@ -110,11 +121,15 @@ Result<SecondLevelPage> Ept::translate(GuestPhysical address, const SecondLevelA
     walk.accessed_dirty = eptp_ & EPTP::accessed_dirty;
     const bool present = TRY(find_leaf(walk, access));
     const bool write = is_write(access) || (walk.accessed_dirty && access.paging_structure);
-    const u64 needed = access.type == AccessType::execute ? entry_execute
+    const u64 needed = access.type == AccessType::execute ? execute_right(access)
                        : write                            ? entry_write | (is_write(access) ? 0 : entry_read)
                                                           : entry_read;
-    if (!present || (walk.rights & needed) != needed)
-        return refuse(EptFault::Kind::violation, address, access, qualification(access, walk, present));
+    if (!present || (walk.rights & needed) != needed) {
+        const Stop stop =
+            refuse(EptFault::Kind::violation, address, access, qualification(access, walk, present));
+        if (!access.probe) fault_.convertible = !(walk.entry[walk.entries - 1] & entry_suppress_ve);
+        return stop;
+    }
     if (walk.accessed_dirty) TRY(set_flags(walk, access, write));
 
     const u64 leaf = walk.entry[walk.entries - 1];
@@ -124,7 +139,7 @@ Result<SecondLevelPage> Ept::translate(GuestPhysical address, const SecondLevelA
     page.physical = Physical{frame | (address.value & (walk.page_bytes - 1))};
     page.read = walk.rights & entry_read;
     page.write = (walk.rights & entry_write) && (!walk.accessed_dirty || (leaf & entry_dirty));
-    page.execute = walk.rights & entry_execute;
+    page.execute = walk.rights & execute_right(access);
     return page;
 }
 

@@ -2,8 +2,8 @@
 // misconfigurations, accessed and dirty flags, and page-modification logging. SDM 3C 28.2 "The Extended Page
 // Table Mechanism (EPT)".
 //
-// Not modelled: mode-based execute control, sub-page write permissions, supervisor shadow-stack control,
-// guest-paging verification (none of them is offered). Memory types are checked and otherwise without effect.
+// Not modelled: sub-page write permissions, supervisor shadow-stack control, guest-paging verification (none
+// of them is offered). Memory types are checked and otherwise without effect.
 #pragma once
 
 #include "mmu/physical_memory.hpp"
@@ -34,6 +34,9 @@ struct EptFault {
     u64 qualification = 0; ///< of a violation, SDM 3C Table 27-7; bit 12 is the caller's
     u64 guest_physical = 0;
     u64 guest_linear = 0; ///< valid with bit 7 of the qualification
+    /// A violation whose last entry leaves "suppress #VE" clear. SDM 3C 25.5.6.1 "Convertible EPT
+    /// Violations".
+    bool convertible = false;
 };
 
 /// Where dirty flags are logged. SDM 3C 28.2.5 "Page-Modification Logging".
@@ -51,6 +54,9 @@ public:
     void set_features(const EptFeatures& features) { features_ = features; }
     void set_pointer(u64 eptp) { eptp_ = eptp; }
     u64 pointer() const { return eptp_; }
+    /// Whether fetches from user-mode addresses have a permission of their own, bit 10 of the entries.
+    void set_mode_based_execute(bool on) { mode_based_execute_ = on; }
+    bool mode_based_execute() const { return mode_based_execute_; }
     /// nullptr: page-modification logging is off.
     void set_log(PageModificationLog* log) { log_ = log; }
 
@@ -62,7 +68,7 @@ private:
     struct Walk {
         GuestPhysical address;
         bool accessed_dirty = false;
-        u64 rights = 7; ///< read, write, execute: AND over the entries
+        u64 rights = ~u64{0}; ///< AND over the entries
         unsigned entries = 0;
         u64 entry[max_levels] = {};
         Physical where[max_levels];
@@ -71,6 +77,10 @@ private:
 
     Stop refuse(EptFault::Kind kind, GuestPhysical address, const SecondLevelAccess& access,
                 u64 qualification);
+    /// The bits that make an entry present.
+    u64 presence() const;
+    /// The bit that allows this fetch.
+    u64 execute_right(const SecondLevelAccess& access) const;
     bool misconfigured(u64 entry, unsigned level, bool leaf) const;
     Result<bool> find_leaf(Walk& walk, const SecondLevelAccess& access);
     Result<void> set_flags(Walk& walk, const SecondLevelAccess& access, bool write);
@@ -79,6 +89,7 @@ private:
     PhysicalMemory& memory_;
     EptFeatures features_;
     u64 eptp_ = 0;
+    bool mode_based_execute_ = false;
     PageModificationLog* log_ = nullptr;
     EptFault fault_;
 };

@@ -35,6 +35,8 @@ constexpr Dependence dependences[] = {
     {primary::nmi_window_exiting, pin_based::virtual_nmis},
     {secondary::unrestricted_guest, secondary::enable_ept},
     {secondary::enable_pml, secondary::enable_ept},
+    {secondary::ept_violation_ve, secondary::enable_ept},
+    {secondary::mode_based_execute_control_for_ept, secondary::enable_ept},
     {vm_function::eptp_switching, secondary::enable_ept},
     {vm_function::eptp_switching, secondary::enable_vm_functions},
     {vm_exit::save_vmx_preemption_timer_value, pin_based::activate_vmx_preemption_timer},

@@ -183,6 +183,13 @@ constexpr std::array execution_checks{
     EntryCheck{"controls.unrestricted_guest.ept", execution, "unrestricted guest needs enable EPT",
                on(F::secondary_processor_based_vm_execution_controls),
                [](const E& e) { return !e.unrestricted() || (e.secondary & secondary::enable_ept); }},
+    EntryCheck{"controls.mode_based_execute.ept", execution,
+               "mode-based execute control for EPT needs enable EPT",
+               on(F::secondary_processor_based_vm_execution_controls),
+               [](const E& e) {
+                   return !(e.secondary & secondary::mode_based_execute_control_for_ept) ||
+                          (e.secondary & secondary::enable_ept);
+               }},
     EntryCheck{"controls.vm_functions.reserved_bits", execution,
                "enable VM functions: only bits that IA32_VMX_VMFUNC allows",
                on(F::vm_function_controls)
@@ -216,6 +223,15 @@ constexpr std::array execution_checks{
                    .bits(allowed::page),
                [](const E& e) {
                    return !(e.secondary & secondary::vmcs_shadowing) || page(e, F::vmwrite_bitmap_address);
+               }},
+    EntryCheck{"controls.ept_violation_ve.address", execution,
+               "EPT-violation #VE: the information address is page-aligned and within MAXPHYADDR",
+               on(F::virtualization_exception_information_address)
+                   .given(F::secondary_processor_based_vm_execution_controls)
+                   .bits(allowed::page),
+               [](const E& e) {
+                   return !(e.secondary & secondary::ept_violation_ve) ||
+                          page(e, F::virtualization_exception_information_address);
                }},
     EntryCheck{
         "controls.tsc_multiplier", execution, "use TSC scaling: the TSC multiplier is not 0",

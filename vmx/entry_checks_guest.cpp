@@ -87,6 +87,10 @@ constexpr std::array register_rows{
                    return !loads_efer(e) || !(e.cr0 & CR0::PG) ||
                           ((efer & EFER::LMA) != 0) == ((efer & EFER::LME) != 0);
                }},
+    EntryCheck{
+        "guest.pkrs", registers, "load PKRS: bits 63:32 are 0",
+        on(F::guest_ia32_pkrs).given(F::vm_entry_controls).bits(allowed::low<32>),
+        [](const E& e) { return !(e.vm_entry & vm_entry::load_pkrs) || high32(e[F::guest_ia32_pkrs]) == 0; }},
 };
 
 constexpr std::array rip_rows{

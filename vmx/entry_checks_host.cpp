@@ -57,6 +57,10 @@ constexpr std::array checks{
                    return !(e.vm_exit & vm_exit::load_ia32_efer) ||
                           (e[F::host_ia32_efer] & (EFER::LMA | EFER::LME)) == both;
                }},
+    EntryCheck{
+        "host.pkrs", registers, "load PKRS: bits 63:32 are 0",
+        on(F::host_ia32_pkrs).given(F::primary_vm_exit_controls).bits(allowed::low<32>),
+        [](const E& e) { return !(e.vm_exit & vm_exit::load_pkrs) || high32(e[F::host_ia32_pkrs]) == 0; }},
 
     EntryCheck{"host.selectors.rpl_ti", segments, "bits 2:0 of CS, SS, DS, ES, FS, GS and TR selectors are 0",
                on(F::host_es_selector, F::host_cs_selector, F::host_ss_selector, F::host_ds_selector,

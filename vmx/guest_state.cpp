@@ -65,6 +65,7 @@ void Vmx::load_guest_state() {
         c.efer = (c.efer & ~changed) | (ia_32e ? changed : 0);
     }
     if (controls & vm_entry::load_ia32_pat) cpu_.pat = v[F::guest_ia32_pat];
+    if (controls & vm_entry::load_pkrs) c.pkrs = static_cast<u32>(v[F::guest_ia32_pkrs]);
 
     load_guest_segments();
     cpu_.r[RSP] = v[F::guest_rsp];
@@ -159,6 +160,7 @@ void Vmx::save_guest_state(const VmExit& e) {
     }
     if (controls & vm_exit::save_ia32_pat) v.save(F::guest_ia32_pat, cpu_.pat, changed);
     if (controls & vm_exit::save_ia32_efer) v.save(F::guest_ia32_efer, c.efer, changed);
+    if (capabilities_.may(vm_entry::load_pkrs)) v.save(F::guest_ia32_pkrs, c.pkrs, unchecked);
     cr0 &= capabilities_.cr0_fixed0() | CR0::PE | CR0::PG;
     if (changed | cr0 | (cr3 & ~low_mask(capabilities_.physical_bits()))) v.mark(CheckGroup::guest_registers);
     if (cr0 & CR0::PE) v.mark(CheckGroup::guest_segments);

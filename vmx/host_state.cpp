@@ -56,6 +56,7 @@ void Vmx::load_host_state(bool nmis_blocked) {
     }
     if (controls & vm_exit::load_ia32_efer) c.efer = v[F::host_ia32_efer];
     if (controls & vm_exit::load_ia32_pat) cpu_.pat = v[F::host_ia32_pat];
+    if (controls & vm_exit::load_pkrs) c.pkrs = static_cast<u32>(v[F::host_ia32_pkrs]);
     load_host_segments(host64);
 
     cpu_.r[RSP] = v[F::host_rsp];
@@ -92,7 +93,12 @@ Vmx::TranslationRights Vmx::translation_rights() const {
     constexpr u64 cr0 = CR0::PG | CR0::WP;
     constexpr u64 cr4 = CR4::PSE | CR4::PAE | CR4::LA57 | CR4::SMEP | CR4::SMAP | CR4::PKE | CR4::PKS;
     constexpr u64 efer = EFER::NXE | EFER::LMA;
-    return {.cr0 = c.cr0 & cr0, .cr4 = c.cr4 & cr4, .efer = c.efer & efer, .pkru = c.pkru, .pkrs = c.pkrs};
+    return {.cr0 = c.cr0 & cr0,
+            .cr4 = c.cr4 & cr4,
+            .efer = c.efer & efer,
+            .pkru = c.pkru,
+            .pkrs = c.pkrs,
+            .mode_based_execute = cpu_.in_guest && ept_.mode_based_execute()};
 }
 
 Vmx::World& Vmx::world(u32 number) {
@@ -122,6 +128,7 @@ void Vmx::bind_guest_translations() {
     if (ept) {
         ept_.set_pointer(field(F::ept_pointer));
         ept_.set_log(controls & secondary::enable_pml ? &log_ : nullptr);
+        ept_.set_mode_based_execute(controls & secondary::mode_based_execute_control_for_ept);
     }
     cpu_.mmu.set_second_level(ept ? &ept_ : nullptr);
     const u32 number = 1 + (vpid ? static_cast<u32>(field(F::virtual_processor_identifier)) : 0);
@@ -129,7 +136,8 @@ void Vmx::bind_guest_translations() {
         TlbKey{.second_level_root = ept ? EPTP::tag(field(F::ept_pointer)) : 0, .world = number};
 }
 
-/// Without VPIDs host and guest both are VPID 0000H, whose translations every VM entry and exit drops (28.3.3.1).
+/// Without VPIDs host and guest both are VPID 0000H, whose translations every VM entry and exit drops
+/// (28.3.3.1).
 void Vmx::select_guest_translations() {
     bind_guest_translations();
     const u32 number = cpu_.guest_tlb_key.world;

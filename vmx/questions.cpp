@@ -237,8 +237,28 @@ Result<void> Vmx::task_switch(Cpu& cpu, const TaskSwitch& task_switch) {
     return exit(exit_);
 }
 
+/// 25.5.6.1 "Convertible EPT Violations", 25.5.6.2 "Virtualization-Exception Information": the area is
+/// filled, and stays so until the guest clears its second doubleword.
+bool Vmx::becomes_virtualization_exception(const EptFault& fault, u64 qualification) {
+    if (!(secondary() & secondary::ept_violation_ve) || !fault.convertible || !cpu_.protected_mode() ||
+        cpu_.delivering)
+        return false;
+    const Physical area{field(VmcsField::virtualization_exception_information_address)};
+    if (cpu_.memory.load<u32>(area + 4) != 0) return false;
+    cpu_.memory.store<u32>(area, static_cast<u32>(ExitReason::ept_violation));
+    cpu_.memory.store<u32>(area + 4, 0xFFFF'FFFF);
+    cpu_.memory.store<u64>(area + 8, qualification);
+    cpu_.memory.store<u64>(area + 16, fault.guest_linear);
+    cpu_.memory.store<u64>(area + 24, fault.guest_physical);
+    cpu_.memory.store<u16>(area + 32, static_cast<u16>(field(VmcsField::eptp_index)));
+    return true;
+}
+
 Result<void> Vmx::second_level_fault(Cpu& cpu) {
     const EptFault& fault = ept_.fault();
+    if (fault.kind == EptFault::Kind::violation &&
+        becomes_virtualization_exception(fault, fault.qualification | nmi_unblocking()))
+        return exception(Vector::VE);
     VmExit exit_{.reason = ExitReason::ept_violation, .reports_delivery = true};
     if (cpu.delivering) {
         exit_.resume_flag = resume_flag_of(*cpu.delivering);

@@ -34,6 +34,7 @@ Result<void> Vmx::vmfunc(const Insn& insn) {
     const u64 eptp = cpu_.memory.load<u64>(Physical{field(F::eptp_list_address) + 8 * index});
     if (!valid_eptp(eptp)) return instruction_exit(insn, ExitReason::vmfunc);
     current_->put(F::ept_pointer, eptp);
+    if (secondary() & secondary::ept_violation_ve) current_->put(F::eptp_index, index);
     ept_.set_pointer(eptp);
     cpu_.guest_tlb_key.second_level_root = EPTP::tag(eptp);
     cpu_.context_changed(false);

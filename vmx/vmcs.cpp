@@ -13,6 +13,7 @@ constexpr bool between(F field, F first, F last) { return field >= first && fiel
 /// Fields that no entry check reads although they are among the controls.
 constexpr bool unchecked_control(F field) {
     switch (field) {
+    case F::eptp_index:
     case F::tsc_offset:
     case F::exception_bitmap:
     case F::page_fault_error_code_mask:
@@ -49,6 +50,7 @@ constexpr u32 groups_of_guest_field(F field) {
     case F::guest_ia32_debugctl:
     case F::guest_ia32_pat:
     case F::guest_ia32_efer:
+    case F::guest_ia32_pkrs:
     case F::guest_ia32_sysenter_esp:
     case F::guest_ia32_sysenter_eip: return CheckGroup::guest_registers;
     case F::guest_rflags: return CheckGroup::guest_segments;

@@ -88,7 +88,7 @@ void Vmx::visit(StateVisitor& visitor) {
     visitor.value("ple_last", ple_last_);
     visitor.value("ple_started", ple_started_);
     visitor.leave();
-    if (cpu_.in_guest && current_) {  // what the guest's controls imply
+    if (cpu_.in_guest && current_) { // what the guest's controls imply
         derive_controls();
         cpu_.intercepted = current_->derived.intercepted;
         cpu_.undefined = current_->derived.undefined;

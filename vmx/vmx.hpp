@@ -2,7 +2,7 @@
 // (cpu/virtualization.hpp). SDM 3C ch. 23 to 30.
 //
 // Not modelled: dual-monitor treatment of SMIs and SMM, APIC virtualization beyond the TPR shadow, posted
-// interrupts, EPT-violation #VE, and what vmx/controls.inc calls not_modelled. None of it is offered.
+// interrupts, and what vmx/controls.inc calls not_modelled. None of it is offered.
 #pragma once
 
 #include "cpu/cpu.hpp"
@@ -134,6 +134,7 @@ private:
     Result<void> cr0_write(const Insn& insn, CrAccess access, u64& value);
     Result<void> lmsw(const Insn& insn, u64& value);
     u32 nmi_unblocking() const;
+    bool becomes_virtualization_exception(const EptFault& fault, u64 qualification);
     VmExit::Resume resume_flag_of(const Event& event) const;
 
     // ---- Entry (vmx/entry.cpp, vmx/guest_state.cpp, vmx/event_injection.cpp) ----
@@ -165,6 +166,7 @@ private:
     struct TranslationRights {
         u64 cr0 = 0, cr4 = 0, efer = 0;
         u32 pkru = 0, pkrs = 0;
+        bool mode_based_execute = false;
         bool operator==(const TranslationRights&) const = default;
     };
     struct World {

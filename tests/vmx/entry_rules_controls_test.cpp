@@ -102,6 +102,12 @@ const RuleCase control_cases[] = {
          t.on(secondary::unrestricted_guest);
      },
      [](T& t) { t.off(secondary::enable_ept); }},
+    {"controls.mode_based_execute.ept",
+     [](T& t) {
+         t.use_ept();
+         t.on(secondary::mode_based_execute_control_for_ept);
+     },
+     [](T& t) { t.off(secondary::enable_ept); }},
     {"controls.vm_functions.reserved_bits", [](T& t) { t.on(secondary::enable_vm_functions); },
      [](T& t) { t.set(F::vm_function_controls, 2); }},
     {"controls.eptp_switching.ept",
@@ -122,6 +128,14 @@ const RuleCase control_cases[] = {
      [](T& t) { t.set(F::vmread_bitmap_address, width); }},
     {"controls.vmwrite_bitmap", [](T& t) { t.on(secondary::vmcs_shadowing); },
      [](T& t) { t.set(F::vmwrite_bitmap_address, 0x800); }},
+    {"controls.ept_violation_ve.address",
+     [](T& t) {
+         t.on(secondary::ept_violation_ve);
+         t.set(F::virtualization_exception_information_address, width - 0x1000);
+     },
+     [](T& t) { t.set(F::virtualization_exception_information_address, width); }},
+    {"controls.ept_violation_ve.address", [](T& t) { t.on(secondary::ept_violation_ve); },
+     [](T& t) { t.set(F::virtualization_exception_information_address, 0x800); }},
     {"controls.tsc_multiplier",
      [](T& t) {
          t.on(secondary::use_tsc_scaling);

@@ -44,6 +44,12 @@ const RuleCase guest_cases[] = {
     {"guest.efer.reserved_bits", nothing, [](T& t) { set_bits(t, F::guest_ia32_efer, bit(1)); }},
     {"guest.efer.lma", nothing, [](T& t) { clear_bits(t, F::guest_ia32_efer, EFER::LMA | EFER::LME); }},
     {"guest.efer.lme", nothing, [](T& t) { clear_bits(t, F::guest_ia32_efer, EFER::LME); }},
+    {"guest.pkrs",
+     [](T& t) {
+         t.on(vm_entry::load_pkrs);
+         t.set(F::guest_ia32_pkrs, 0xFFFF'FFFF);
+     },
+     [](T& t) { t.set(F::guest_ia32_pkrs, bit(32)); }},
     {"guest.tr.selector_ti", nothing, [](T& t) { set_bits(t, selector(Seg::TR), 4); }},
     {"guest.ldtr.selector_ti", usable_ldtr, [](T& t) { set_bits(t, selector(Seg::LDTR), 4); }},
     {"guest.ss.selector_rpl", nothing,

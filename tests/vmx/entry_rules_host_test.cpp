@@ -22,6 +22,12 @@ const RuleCase host_cases[] = {
      [](T& t) { t.on(vm_exit::load_ia32_pat); }},
     {"host.efer.reserved_bits", nothing, [](T& t) { set_bits(t, F::host_ia32_efer, bit(12)); }},
     {"host.efer.lma_lme", nothing, [](T& t) { clear_bits(t, F::host_ia32_efer, EFER::LME); }},
+    {"host.pkrs",
+     [](T& t) {
+         t.on(vm_exit::load_pkrs);
+         t.set(F::host_ia32_pkrs, 0xFFFF'FFFF);
+     },
+     [](T& t) { t.set(F::host_ia32_pkrs, bit(32)); }},
     {"host.selectors.rpl_ti", nothing, [](T& t) { t.set(F::host_gs_selector, 0x14); }},
     {"host.cs.not_null", nothing, [](T& t) { t.set(F::host_cs_selector, 0); }},
     {"host.tr.not_null", nothing, [](T& t) { t.set(F::host_tr_selector, 0); }},

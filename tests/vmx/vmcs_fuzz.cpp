@@ -155,7 +155,7 @@ void Machine::write_field(F field, u64 value) {
 
 u64 Machine::mutated(Random& random, F field) {
     const u64 now = (*t_.vmx.current())[field], r = random.next();
-    switch (r % 17) {
+    switch (r % 18) {
     case 0: return random.next();
     case 1: return 0;
     case 2: return ~u64{0};
@@ -196,10 +196,11 @@ void Machine::combine(Random& random) {
     constexpr F areas[][2] = {{F::vm_entry_msr_load_address, F::vm_entry_msr_load_count},
                               {F::vm_exit_msr_load_address, F::vm_exit_msr_load_count},
                               {F::vm_exit_msr_store_address, F::vm_exit_msr_store_count}};
-    constexpr F addresses[] = {
-        F::address_of_io_bitmap_a, F::address_of_msr_bitmaps, F::virtual_apic_address,  F::pml_address,
-        F::eptp_list_address,      F::vmread_bitmap_address,  F::vmwrite_bitmap_address};
-    switch (r % 17) {
+    constexpr F addresses[] = {F::address_of_io_bitmap_a, F::address_of_msr_bitmaps,
+                               F::virtual_apic_address,   F::pml_address,
+                               F::eptp_list_address,      F::vmread_bitmap_address,
+                               F::vmwrite_bitmap_address, F::virtualization_exception_information_address};
+    switch (r % 18) {
     case 0:
         also(F::vm_entry_interruption_information, 0x8000'0000 | part(8, 0x1000));
         also(F::guest_interruptibility_state, u64{1} << part(20, 5));
@@ -258,6 +259,12 @@ void Machine::combine(Random& random) {
         also_set(F::vm_entry_controls, 0x4000);
         also_set(F::primary_vm_exit_controls, 0x8'0000);
         also(r & bit(8) ? F::guest_ia32_pat : F::host_ia32_pat, part(16, 9) << 8 * part(24, 8));
+        break;
+    case 16:
+        also_set(F::vm_entry_controls, 0x40'0000);
+        also(F::guest_ia32_pkrs, part(8, u64{1} << part(40, 40)));
+        if (r & bit(7))
+            also(F::primary_vm_exit_controls, t_.get(F::primary_vm_exit_controls) & ~u64{0x20'0200});
         break;
     case 13:
         also(F::guest_ldtr_access_rights, 0x82 | (r & bit(8) ? 0x8000 : 0));

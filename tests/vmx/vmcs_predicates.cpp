@@ -97,6 +97,7 @@ constexpr Predicate controls_table[] = {
     {"controls.pml.ept", controls, [](const I& s) { return !s.proc2(17) || s.proc2(1); }},
     {"controls.pml.address", controls, [](const I& s) { return !s.proc2(17) || page(s, F::pml_address); }},
     {"controls.unrestricted_guest.ept", controls, [](const I& s) { return !s.proc2(7) || s.proc2(1); }},
+    {"controls.mode_based_execute.ept", controls, [](const I& s) { return !s.proc2(22) || s.proc2(1); }},
     {"controls.vm_functions.reserved_bits", controls,
      [](const I& s) { return !s.proc2(13) || (s[F::vm_function_controls] & ~s.msr_vmfunc) == 0; }},
     {"controls.eptp_switching.ept", controls, [](const I& s) { return !s.function(0) || s.proc2(1); }},
@@ -106,6 +107,8 @@ constexpr Predicate controls_table[] = {
      [](const I& s) { return !s.proc2(14) || page(s, F::vmread_bitmap_address); }},
     {"controls.vmwrite_bitmap", controls,
      [](const I& s) { return !s.proc2(14) || page(s, F::vmwrite_bitmap_address); }},
+    {"controls.ept_violation_ve.address", controls,
+     [](const I& s) { return !s.proc2(18) || page(s, F::virtualization_exception_information_address); }},
     {"controls.tsc_multiplier", controls,
      [](const I& s) { return !s.proc2(25) || s[F::tsc_multiplier] != 0; }},
 
@@ -181,6 +184,7 @@ constexpr Predicate host_table[] = {
          const u64 efer = s[F::host_ia32_efer];
          return !s.exit(21) || (test_bit(efer, 8) == s.exit(9) && test_bit(efer, 10) == s.exit(9));
      }},
+    {"host.pkrs", host, [](const I& s) { return !s.exit(29) || s[F::host_ia32_pkrs] < u64{1} << 32; }},
     {"host.selectors.rpl_ti", host,
      [](const I& s) {
          for (const F f : {F::host_cs_selector, F::host_ss_selector, F::host_ds_selector, F::host_es_selector,

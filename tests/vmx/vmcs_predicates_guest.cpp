@@ -100,6 +100,8 @@ constexpr Predicate guest_table[] = {
          return !s.entry(15) || !pg(s) || test_bit(efer, 10) == test_bit(efer, 8);
      }},
 
+    {"guest.pkrs", guest, [](const I& s) { return !s.entry(22) || s[F::guest_ia32_pkrs] < u64{1} << 32; }},
+
     {"guest.tr.selector_ti", guest, [](const I& s) { return !test_bit(selector(s, TR), 2); }},
     {"guest.ldtr.selector_ti", guest,
      [](const I& s) { return !usable(s, LDTR) || !test_bit(selector(s, LDTR), 2); }},
