@@ -1,6 +1,7 @@
 // What tools listen to. Observers change nothing; without one, nothing is called.
 #pragma once
 
+#include "arch/allowed_bits.hpp"
 #include "arch/result.hpp"
 #include "base/types.hpp"
 
@@ -32,6 +33,30 @@ struct EntryRecord {
     bool svm = false;
 };
 
+/// Who wrote a field last.
+struct WrittenBy {
+    enum class Kind : u8 {
+        unknown,    ///< nobody since the VMCS was made, or it is not watched (a VMCB is memory)
+        software,   ///< VMWRITE, or a store
+        processor,  ///< a VM exit saved it
+    } kind = Kind::unknown;
+    u32 cpu = 0;
+    u64 rip = 0;  ///< of the instruction; of the guest at a VM exit
+    u64 tick = 0;
+};
+
+/// A rule that a VM entry violates, and one field that it finds wrong. A rule about several fields has one of these
+/// for each.
+struct RuleViolation {
+    static constexpr u32 no_field = ~u32{0};
+
+    std::string_view rule;  ///< id
+    u32 field = no_field;   ///< VMX: encoding; SVM: offset in the VMCB
+    u64 value = 0;
+    AllowedBits allowed;    ///< all bits free: what is allowed is no matter of bits, the rule's words say it
+    WrittenBy writer;
+};
+
 /// A VM entry that was refused: VMfail or an entry failure exit.
 struct EntryFailureRecord {
     u64 rip = 0;                 ///< of the instruction that tried
@@ -39,6 +64,7 @@ struct EntryFailureRecord {
     u32 instruction_error = 0;   ///< VM-instruction error, or 0
     u64 qualification = 0;
     std::string_view check;      ///< id of the rule that refused
+    std::span<const RuleViolation> violations{};  ///< of all rules that are violated, in their order
     bool svm = false;
 };
 

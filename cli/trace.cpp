@@ -37,6 +37,7 @@ std::string details(const Record& record) {
     const auto fields = record_fields(record.kind);
     for (std::size_t i = 0; i < fields.size(); ++i) {
         const FieldRow& row = fields[i];
+        if (record.kind == RecordKind::violation && row.name == "rule") continue;
         if (row.name == "cpu" || row.name == "vendor" || row.name == "reason" || row.name == "rip") continue;
         if (row.shown == Shown::text ? record.text.empty() : record.values[i] == 0) continue;
         if (!text.empty()) text += ' ';

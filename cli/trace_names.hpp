@@ -9,8 +9,9 @@
 
 namespace exeunt {
 
-/// Why a guest was left, or why an entry failed; empty for other records.
+/// Why a guest was left, why an entry failed, or the rule that it violates; empty for other records.
 inline std::string reason_name(const Record& record) {
+    if (record.kind == RecordKind::violation) return record.text;
     if (record.kind != RecordKind::vm_exit && record.kind != RecordKind::vm_entry_failure) return {};
     if (record["vendor"] == 1) return exit_code_name(static_cast<u32>(record["reason"]));
     if (const u64 error = record["instruction_error"]; error != 0)

@@ -5,6 +5,8 @@
 #include "arch/segment.hpp"
 #include "mmu/physical_memory.hpp"
 
+#include <string_view>
+
 namespace exeunt {
 
 /// Numbers of the clean bits. APM 2 Table 15-9 "VMCB Clean Bits Field".
@@ -21,6 +23,23 @@ namespace VMCB {
 #include "svm/vmcb_fields.inc"
 
 inline constexpr unsigned bytes = 4096;
+
+/// A field's name and place, for tools.
+struct FieldRow {
+    std::string_view name;
+    u16 offset;
+    u8 bytes;
+};
+inline constexpr FieldRow field_rows[] = {
+#define FIELD(name, type, offset, clean) {#name, offset, sizeof(type)},
+#include "svm/vmcb_fields.inc"
+};
+/// The row of the field at this offset, or null.
+constexpr const FieldRow* find_field(u32 offset) {
+    for (const FieldRow& row : field_rows)
+        if (row.offset == offset) return &row;
+    return nullptr;
+}
 
 /// Bits of interrupt_control (060H).
 namespace INT {
@@ -43,6 +62,12 @@ public:
     template <class T>
     void put(VmcbField<T> field, T value) {
         put_at(field.offset, value);
+    }
+    /// A field's value as a number.
+    u64 get(const VMCB::FieldRow& row) const {
+        u64 value = 0;
+        for (unsigned i = 0; i < row.bytes; ++i) value |= u64{bytes_[row.offset + i]} << (8 * i);
+        return value;
     }
     /// The segment whose selector is this field. Bases of `narrow` ones have 32 bits.
     Segment segment(VmcbField<u16> selector, bool narrow) const;

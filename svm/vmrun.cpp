@@ -182,12 +182,22 @@ Stop Svm::refuse(u64 rip) {
     memory.put(VMCB::exitintinfo, u64{0});
     copy_address_ = ~u64{0};
     gif_ = false;
-    if (cpu_.observer)
+    if (cpu_.observer) {
+        std::vector<RuleViolation> violations;
+        const VmrunContext context{guest_, cpu_};
+        for (const VmrunCheck* check : last_refusal_) {
+            const auto allowed = check->fields.allowed;
+            const AllowedBits bits = allowed ? allowed(context) : AllowedBits{};
+            for (const u16 offset : check->fields.restricted.all())
+                violations.push_back({check->id, offset, guest_.get(*VMCB::find_field(offset)), bits, {}});
+        }
         cpu_.observer->vm_entry_failure(cpu_.index, cpu_.now(),
                                         {.rip = rip,
                                          .reason = static_cast<u32>(ExitCode::INVALID),
                                          .check = last_refusal_.front()->id,
+                                         .violations = violations,
                                          .svm = true});
+    }
     cpu_.rip = cpu_.next_rip;
     cpu_.attention();
     return stopped(Stop::Kind::world_switch);

@@ -27,6 +27,9 @@ u64 efer_defined(const CpuModel& model) {
     return mask;
 }
 
+AllowedBits low_32(C) { return {0, low_mask(32)}; }
+AllowedBits physical(C c) { return {0, low_mask(c.cpu.model.physical_bits)}; }
+
 u64 beyond_physical(C c) { return ~low_mask(c.cpu.model.physical_bits); }
 
 bool map_beyond_memory(C c, u64 base, u64 bytes) {
@@ -60,61 +63,83 @@ bool illegal_pat(C c) {
 bool np(C c) { return c.vmcb.get(VMCB::nested_control) & VMCB::NP_ENABLE; }
 
 constexpr VmrunCheck checks[] = {
-    {"VMRUN-001", "EFER.SVME is 0", consistency, [](C c) { return !(c.vmcb.get(VMCB::efer) & EFER::SVME); }},
-    {"VMRUN-002", "CR0.CD is 0 and CR0.NW is 1", consistency,
+    {"VMRUN-001", "EFER.SVME is 0", consistency, on(VMCB::efer),
+     [](C c) { return !(c.vmcb.get(VMCB::efer) & EFER::SVME); }},
+    {"VMRUN-002", "CR0.CD is 0 and CR0.NW is 1", consistency, on(VMCB::cr0),
      [](C c) { return (c.vmcb.get(VMCB::cr0) & (CR0::CD | CR0::NW)) == CR0::NW; }},
-    {"VMRUN-003", "CR0[63:32] are not 0", consistency,
+    {"VMRUN-003", "CR0[63:32] are not 0", consistency, on(VMCB::cr0).bits(low_32),
      [](C c) { return high32(c.vmcb.get(VMCB::cr0)) != 0; }},
     {"VMRUN-004", "an MBZ bit of CR3 is set", consistency,
+     on(VMCB::cr3).given(VMCB::efer, VMCB::cr0).bits(physical),
      [](C c) { return long_mode(c) && (c.vmcb.get(VMCB::cr3) & beyond_physical(c)); }},
-    {"VMRUN-005", "an MBZ bit of CR4 is set", consistency,
+    {"VMRUN-005", "an MBZ bit of CR4 is set", consistency, on(VMCB::cr4).bits([](C c) {
+         return AllowedBits{0, cr4_supported(c.cpu.model) | ~low_mask(32)};
+     }),
      [](C c) { return (low32(c.vmcb.get(VMCB::cr4)) & ~cr4_supported(c.cpu.model)) != 0; }},
-    {"VMRUN-032", "CR4[63:32] are not 0", consistency,
+    {"VMRUN-032", "CR4[63:32] are not 0", consistency, on(VMCB::cr4).bits(low_32),
      [](C c) { return high32(c.vmcb.get(VMCB::cr4)) != 0; }},
-    {"VMRUN-006", "DR6[63:32] are not 0", consistency,
+    {"VMRUN-006", "DR6[63:32] are not 0", consistency, on(VMCB::dr6).bits(low_32),
      [](C c) { return high32(c.vmcb.get(VMCB::dr6)) != 0; }},
-    {"VMRUN-007", "DR7[63:32] are not 0", consistency,
+    {"VMRUN-007", "DR7[63:32] are not 0", consistency, on(VMCB::dr7).bits(low_32),
      [](C c) { return high32(c.vmcb.get(VMCB::dr7)) != 0; }},
-    {"VMRUN-008", "an MBZ bit of EFER is set", consistency,
+    {"VMRUN-008", "an MBZ bit of EFER is set", consistency, on(VMCB::efer).bits([](C c) {
+         return AllowedBits{0, efer_defined(c.cpu.model) | EFER::LMA | EFER::LME};
+     }),
      [](C c) {
          constexpr u64 mode = EFER::LMA | EFER::LME;
          return (c.vmcb.get(VMCB::efer) & ~(efer_defined(c.cpu.model) | mode)) != 0;
      }},
     {"VMRUN-009", "EFER.LMA or EFER.LME is 1 and this processor does not support long mode", consistency,
+     on(VMCB::efer),
      [](C c) { return !c.cpu.has(Feature::LM) && (c.vmcb.get(VMCB::efer) & (EFER::LMA | EFER::LME)); }},
     {"VMRUN-010", "EFER.LME and CR0.PG are 1 and CR4.PAE is 0", consistency,
+     on(VMCB::cr4).given(VMCB::efer, VMCB::cr0),
      [](C c) { return long_mode(c) && !(c.vmcb.get(VMCB::cr4) & CR4::PAE); }},
-    {"VMRUN-011", "EFER.LME and CR0.PG are 1 and CR0.PE is 0", consistency,
+    {"VMRUN-011", "EFER.LME and CR0.PG are 1 and CR0.PE is 0", consistency, on(VMCB::cr0).given(VMCB::efer),
      [](C c) { return long_mode(c) && !(c.vmcb.get(VMCB::cr0) & CR0::PE); }},
     {"VMRUN-012", "EFER.LME, CR0.PG, CR4.PAE, CS.L and CS.D are all 1", consistency,
+     on(VMCB::cs_attrib).given(VMCB::efer, VMCB::cr0, VMCB::cr4),
      [](C c) {
          constexpr unsigned l_and_d = 0x600;
          return long_mode(c) && (c.vmcb.get(VMCB::cr4) & CR4::PAE) &&
                 (c.vmcb.get(VMCB::cs_attrib) & l_and_d) == l_and_d;
      }},
-    {"VMRUN-013", "the VMRUN intercept bit is clear", consistency,
+    {"VMRUN-013", "the VMRUN intercept bit is clear", consistency, on(VMCB::intercept_word4),
      [](C c) { return !(c.vmcb.get(VMCB::intercept_word4) & 1); }},
     {"VMRUN-014", "the I/O permission map extends beyond the supported physical address", consistency,
+     on(VMCB::iopm_base_pa),
      [](C c) { return map_beyond_memory(c, c.vmcb.get(VMCB::iopm_base_pa), 3 * page_size); }},
     {"VMRUN-015", "the MSR permission map extends beyond the supported physical address", consistency,
+     on(VMCB::msrpm_base_pa),
      [](C c) { return map_beyond_memory(c, c.vmcb.get(VMCB::msrpm_base_pa), 2 * page_size); }},
-    {"VMRUN-016", "EVENTINJ holds an illegal event", injection, illegal_injection},
-    {"VMRUN-017", "the ASID is 0", consistency, [](C c) { return c.vmcb.get(VMCB::guest_asid) == 0; }},
+    {"VMRUN-016", "EVENTINJ holds an illegal event", injection,
+     on(VMCB::eventinj).given(VMCB::efer, VMCB::cr0, VMCB::cs_attrib), illegal_injection},
+    {"VMRUN-017", "the ASID is 0", consistency, on(VMCB::guest_asid),
+     [](C c) { return c.vmcb.get(VMCB::guest_asid) == 0; }},
     {"VMRUN-021", "NP_ENABLE is 1 and the host's CR0.PG is 0", nested,
-     [](C c) { return np(c) && !(c.cpu.control.cr0 & CR0::PG); }},
+     on(VMCB::nested_control).in_processor(), [](C c) { return np(c) && !(c.cpu.control.cr0 & CR0::PG); }},
     {"VMRUN-022", "NP_ENABLE is 1 and an MBZ bit of nCR3 is set", nested,
+     on(VMCB::n_cr3).given(VMCB::nested_control).in_processor(),
      [](C c) {
          const u64 mbz = c.cpu.long_mode_active() ? beyond_physical(c) : u64{0};
          return np(c) && (c.vmcb.get(VMCB::n_cr3) & mbz);
      }},
     {"VMRUN-023", "NP_ENABLE is 1 and G_PAT has an unsupported type or reserved bits", nested,
-     [](C c) { return np(c) && illegal_pat(c); }},
+     on(VMCB::g_pat).given(VMCB::nested_control), [](C c) { return np(c) && illegal_pat(c); }},
 };
 
 } // namespace
 
-const VmrunCheck vmrun_pdpte_check{"VMRUN-024", "an MBZ bit of a PDPTE is set", consistency, nullptr};
+const VmrunCheck vmrun_pdpte_check{"VMRUN-024", "an MBZ bit of a PDPTE is set", consistency,
+                                   on(VMCB::cr3).given(VMCB::cr0, VMCB::cr4, VMCB::efer).in_processor(),
+                                   nullptr};
 
 std::span<const VmrunCheck> vmrun_checks() { return checks; }
+
+const VmrunCheck* find_vmrun_check(std::string_view id) {
+    for (const VmrunCheck& check : checks)
+        if (check.id == id) return &check;
+    return id == vmrun_pdpte_check.id ? &vmrun_pdpte_check : nullptr;
+}
 
 } // namespace exeunt

@@ -2,9 +2,11 @@
 // Operation", "Canonicalization and Consistency Checks".
 #pragma once
 
+#include "arch/allowed_bits.hpp"
 #include "cpu/cpu.hpp"
 #include "svm/vmcb.hpp"
 
+#include <array>
 #include <span>
 #include <string_view>
 
@@ -16,14 +18,50 @@ struct VmrunContext {
     const Cpu& cpu;
 };
 
+/// What a rule is about, for explanations: on(VMCB::cr4).given(VMCB::efer).bits(function).
+struct VmrunFields {
+    /// Offsets of a few fields.
+    struct List {
+        std::array<u16, 4> offset{};
+        u8 count = 0;
+
+        constexpr std::span<const u16> all() const { return {offset.data(), count}; }
+        template <class... T>
+        static constexpr List of(VmcbField<T>... fields) {
+            return {{fields.offset...}, sizeof...(fields)};
+        }
+    };
+
+    List restricted;                                       ///< the fields that it restricts
+    List depends{};                                        ///< those that say whether, and how
+    AllowedBits (*allowed)(const VmrunContext&) = nullptr; ///< where it is about bits of the restricted field
+    bool reads_processor = false;                          ///< what the VMCB holds does not decide alone
+
+    template <class... T>
+    constexpr VmrunFields given(VmcbField<T>... fields) const {
+        return {restricted, List::of(fields...), allowed, reads_processor};
+    }
+    constexpr VmrunFields bits(AllowedBits (*function)(const VmrunContext&)) const {
+        return {restricted, depends, function, reads_processor};
+    }
+    constexpr VmrunFields in_processor() const { return {restricted, depends, allowed, true}; }
+};
+template <class... T>
+constexpr VmrunFields on(VmcbField<T>... fields) {
+    return {.restricted = VmrunFields::List::of(fields...)};
+}
+
 struct VmrunCheck {
     std::string_view id;
     std::string_view illegal; ///< the manual's words for what must not be
     std::string_view citation;
+    VmrunFields fields;
     bool (*violated)(const VmrunContext&);
 };
 
 std::span<const VmrunCheck> vmrun_checks();
+/// The rule of this id, also vmrun_pdpte_check; null: there is none.
+const VmrunCheck* find_vmrun_check(std::string_view id);
 /// PAE paging without nested paging: the last rule, looked at when the PDPTEs are loaded.
 extern const VmrunCheck vmrun_pdpte_check;
 

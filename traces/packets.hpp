@@ -14,7 +14,7 @@
 
 namespace exeunt {
 
-inline constexpr unsigned trace_format_version = 1;
+inline constexpr unsigned trace_format_version = 2;
 inline constexpr u32 packet_magic = 0xC1FC'1FC1;
 /// Bytes of a packet, and of what stands before its records: magic, UUID, stream id, then five quadwords.
 inline constexpr std::size_t packet_bytes = 4096;

@@ -110,7 +110,10 @@ void Recorder::add(Tick tick, const Arguments&... arguments) {
 
 void Recorder::vm_exit(unsigned cpu, u64 tick, const ExitRecord& record) { add(tick, cpu, record); }
 void Recorder::vm_entry(unsigned cpu, u64 tick, const EntryRecord& record) { add(tick, cpu, record); }
-void Recorder::vm_entry_failure(unsigned cpu, u64 tick, const EntryFailureRecord& record) { add(tick, cpu, record); }
+void Recorder::vm_entry_failure(unsigned cpu, u64 tick, const EntryFailureRecord& record) {
+    add(tick, cpu, record);
+    for (const RuleViolation& violation : record.violations) add(tick, cpu, ViolationRecord{violation, record.svm});
+}
 void Recorder::state(Tick tick, const StateDigest& hash) { add(tick, hash); }
 
 void Recorder::input(Tick tick, std::span<const u8> bytes) {

@@ -67,7 +67,7 @@ u64 get_bytes(std::span<const u8> from, unsigned bits) {
 }  // namespace
 
 std::string_view record_name(RecordKind kind) {
-    constexpr std::array<std::string_view, record_kinds> names{"vm_exit", "vm_entry", "vm_entry_failure", "state", "end"};
+    constexpr std::array<std::string_view, record_kinds> names{"vm_exit", "vm_entry", "vm_entry_failure", "state", "end", "violation"};
     return names[static_cast<std::size_t>(kind)];
 }
 
@@ -86,7 +86,7 @@ StateDigest StateDigest::parse(std::string_view digits) {
 std::span<const FieldRow> record_fields(RecordKind kind) {
     static constexpr std::size_t first[] = {
         first_of(RecordKind::vm_exit), first_of(RecordKind::vm_entry), first_of(RecordKind::vm_entry_failure),
-        first_of(RecordKind::state), first_of(RecordKind::end)};
+        first_of(RecordKind::state), first_of(RecordKind::end), first_of(RecordKind::violation)};
     return {rows + first[static_cast<std::size_t>(kind)], count_of(kind)};
 }
 
@@ -101,6 +101,10 @@ void encode(RecordBytes& to, Tick tick, unsigned cpu, const EntryRecord& record)
 void encode(RecordBytes& to, Tick tick, unsigned cpu, const EntryFailureRecord& record) {
     start(to, RecordKind::vm_entry_failure, tick);
     encode_fields<RecordKind::vm_entry_failure>(to, cpu, record);
+}
+void encode(RecordBytes& to, Tick tick, unsigned cpu, const ViolationRecord& record) {
+    start(to, RecordKind::violation, tick);
+    encode_fields<RecordKind::violation>(to, cpu, record);
 }
 void encode(RecordBytes& to, Tick tick, const StateDigest& record) {
     start(to, RecordKind::state, tick);

@@ -12,8 +12,8 @@
 namespace exeunt {
 
 /// Numbers are the CTF event ids.
-enum class RecordKind : u16 { vm_exit = 0, vm_entry = 1, vm_entry_failure = 2, state = 3, end = 4 };
-inline constexpr unsigned record_kinds = 5;
+enum class RecordKind : u16 { vm_exit = 0, vm_entry = 1, vm_entry_failure = 2, state = 3, end = 4, violation = 5 };
+inline constexpr unsigned record_kinds = 6;
 std::string_view record_name(RecordKind kind);
 
 /// The hash of the machine's whole state (XXH3, 128 bits).
@@ -28,6 +28,12 @@ struct EndRecord {
     u32 status = 0;  ///< exit status of `exeunt`
     u8 reason = 0;   ///< EndReason (machine/run_loop.hpp)
     StateDigest hash;
+};
+
+/// One of EntryFailureRecord::violations.
+struct ViolationRecord {
+    const RuleViolation& violation;
+    bool svm = false;
 };
 
 enum class Shown : u8 { decimal, hexadecimal, text };
@@ -47,6 +53,7 @@ using RecordBytes = std::vector<u8>;
 void encode(RecordBytes& to, Tick tick, unsigned cpu, const ExitRecord& record);
 void encode(RecordBytes& to, Tick tick, unsigned cpu, const EntryRecord& record);
 void encode(RecordBytes& to, Tick tick, unsigned cpu, const EntryFailureRecord& record);
+void encode(RecordBytes& to, Tick tick, unsigned cpu, const ViolationRecord& record);
 void encode(RecordBytes& to, Tick tick, const StateDigest& record);
 void encode(RecordBytes& to, Tick tick, const EndRecord& record);
 

@@ -12,7 +12,10 @@ Replayer::Replayer(const std::string& directory, std::function<void()> differs)
 
 void Replayer::vm_exit(unsigned cpu, u64 tick, const ExitRecord& record) { compare(tick, cpu, record); }
 void Replayer::vm_entry(unsigned cpu, u64 tick, const EntryRecord& record) { compare(tick, cpu, record); }
-void Replayer::vm_entry_failure(unsigned cpu, u64 tick, const EntryFailureRecord& record) { compare(tick, cpu, record); }
+void Replayer::vm_entry_failure(unsigned cpu, u64 tick, const EntryFailureRecord& record) {
+    compare(tick, cpu, record);
+    for (const RuleViolation& violation : record.violations) compare(tick, cpu, ViolationRecord{violation, record.svm});
+}
 void Replayer::state(Tick tick, const StateDigest& hash) {
     ++states_;
     compare(tick, hash);

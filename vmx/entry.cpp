@@ -27,13 +27,37 @@ const EntryCheck* Vmx::first_violation(const EntryContext& context, EntryConsequ
     return nullptr;
 }
 
+/// For observers: all rules that are violated, the one that refused among them.
+std::vector<RuleViolation> Vmx::violations(std::string_view refused_by) const {
+    std::vector<RuleViolation> all;
+    const EntryCheck* other = find_entry_check(refused_by);
+    const bool outside_of_sets = other && !other->holds;
+    if (outside_of_sets && other->fields.restricted.empty())
+        all.push_back({.rule = other->id, .allowed = {}, .writer = {}});
+    if (!current_ || current_->shadow()) return all;
+    const bool lma = cpu_.in_guest ? current_->checked_lma : cpu_.long_mode_active();
+    const EntryContext context(*current_, capabilities_, cpu_.memory, lma, cpu_.in_smm);
+    const auto add = [&](const EntryCheck& check, const auto& fields) {
+        const AllowedBits bits = check.fields.allowed ? check.fields.allowed(context) : AllowedBits{};
+        for (const VmcsField f : fields)
+            all.push_back({check.id, row_of(f).encoding, field(f), bits, current_->writer(f)});
+    };
+    if (outside_of_sets) add(*other, other->fields.restricted);
+    for (const Violation& violation : violated_rules(context)) add(*violation.check, violation.fields);
+    return all;
+}
+
 /// VMfail, with the rule that refused.
 Result<void> Vmx::refuse_entry(InstructionError error, std::string_view check) {
     last_refusal_ = check;
-    if (cpu_.observer)
-        cpu_.observer->vm_entry_failure(
-            cpu_.index, cpu_.now(),
-            {.rip = cpu_.rip, .instruction_error = static_cast<u32>(error), .check = check});
+    if (cpu_.observer) {
+        const std::vector<RuleViolation> violated = violations(check);
+        cpu_.observer->vm_entry_failure(cpu_.index, cpu_.now(),
+                                        {.rip = cpu_.rip,
+                                         .instruction_error = static_cast<u32>(error),
+                                         .check = check,
+                                         .violations = violated});
+    }
     return error == InstructionError{} ? fail_invalid() : fail(error);
 }
 
@@ -43,10 +67,15 @@ Stop Vmx::fail_entry(ExitReason reason, u64 qualification, std::string_view chec
     const u32 full_reason = static_cast<u32>(reason) | exit_reason_entry_failure;
     current_->put(F::exit_reason, full_reason);
     current_->put(F::exit_qualification, qualification);
-    if (cpu_.observer)
-        cpu_.observer->vm_entry_failure(
-            cpu_.index, cpu_.now(),
-            {.rip = rip, .reason = full_reason, .qualification = qualification, .check = check});
+    if (cpu_.observer) {
+        const std::vector<RuleViolation> violated = violations(check);
+        cpu_.observer->vm_entry_failure(cpu_.index, cpu_.now(),
+                                        {.rip = rip,
+                                         .reason = full_reason,
+                                         .qualification = qualification,
+                                         .check = check,
+                                         .violations = violated});
+    }
     load_host_state(nmi_blocking_before_entry_);
     if (!operating_) return stopped(Stop::Kind::world_switch); // VMX abort
     const u64 loads = field(F::vm_exit_msr_load_count);

@@ -9,11 +9,13 @@
 // that "reserved bits" refuses them), and the rows of features that are not offered.
 #pragma once
 
+#include "arch/allowed_bits.hpp"
 #include "vmx/capabilities.hpp"
 #include "vmx/vmcs.hpp"
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <initializer_list>
 #include <span>
 #include <string_view>
@@ -30,6 +32,7 @@ public:
     }
     constexpr const VmcsField* begin() const { return fields_.data(); }
     constexpr const VmcsField* end() const { return fields_.data() + count_; }
+    constexpr bool empty() const { return count_ == 0; }
     constexpr bool contains(VmcsField field) const { return std::find(begin(), end(), field) != end(); }
 
 private:
@@ -73,13 +76,6 @@ struct EntryContext {
     }
 };
 
-/// The bits that a rule lets a field have: those of `must` are 1, those outside of `may` are 0.
-struct AllowedBits {
-    u64 must = 0, may = ~u64{0};
-
-    constexpr bool allow(u64 value) const { return (value & must) == must && (value & ~may) == 0; }
-};
-
 /// What a rule is about, for explanations:
 /// on(F::ept_pointer).given(F::vm_entry_controls).bits(allowed::page).
 struct RuleFields {
@@ -98,10 +94,7 @@ struct RuleFields {
     }
     constexpr RuleFields in_memory() const { return {restricted, depends, allowed, true}; }
 };
-template <class... Fields>
-constexpr RuleFields on(Fields... fields) {
-    return {.restricted = {fields...}};
-}
+constexpr RuleFields on(std::same_as<VmcsField> auto... fields) { return {.restricted = {fields...}}; }
 
 struct EntryCheck {
     std::string_view id;

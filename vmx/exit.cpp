@@ -79,6 +79,7 @@ Stop Vmx::exit(const VmExit& e) {
     ENSURE(cpu_.in_guest && current_);
     record(e);
     save_guest_state(e);
+    current_->saved({cpu_.rip, cpu_.now(), cpu_.index});
     if (cpu_.observer) observe_exit(static_cast<u32>(e.reason), (*current_)[F::guest_rip]);
 
     const u64 stores = field(F::vm_exit_msr_store_count);

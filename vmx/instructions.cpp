@@ -146,7 +146,7 @@ Result<void> Vmx::vmwrite(const Insn& insn) {
         return fail(InstructionError::vmwrite_to_read_only_vmcs_component);
     // 24.11.2: a full write of 32 bits to a longer field clears the upper half.
     const u64 value = component->high ? (source << 32) | low32((*vmcs)[component->field]) : source;
-    vmcs->write(component->field, value, {cpu_.rip, cpu_.now()});
+    vmcs->write(component->field, value, {cpu_.rip, cpu_.now(), cpu_.index});
     return succeed();
 }
 

@@ -108,6 +108,40 @@ void Vmcs::write(VmcsField field, u64 value, FieldWriter writer) {
     writers_[i] = writer;
 }
 
+namespace {
+
+/// 27.3 "Saving Guest State": whether a VM exit with these VM-exit controls writes the field.
+bool saved_at_exit(F field, u64 controls) {
+    switch (field) {
+    case F::guest_dr7:
+    case F::guest_ia32_debugctl: return controls & vm_exit::save_debug_controls;
+    case F::guest_ia32_pat: return controls & vm_exit::save_ia32_pat;
+    case F::guest_ia32_efer: return controls & vm_exit::save_ia32_efer;
+    case F::vmx_preemption_timer_value: return controls & vm_exit::save_vmx_preemption_timer_value;
+    case F::guest_ia32_sysenter_cs:
+    case F::guest_interruptibility_state:
+    case F::guest_activity_state: return true;
+    default:
+        return between(field, F::guest_es_selector, F::guest_tr_selector) ||
+               between(field, F::guest_es_limit, F::guest_tr_access_rights) ||
+               between(field, F::guest_cr0, F::guest_idtr_base) ||
+               between(field, F::guest_rsp, F::guest_ia32_sysenter_eip);
+    }
+}
+
+} // namespace
+
+WrittenBy Vmcs::writer(VmcsField field) const {
+    const FieldWriter& write = writers_[static_cast<std::size_t>(field)];
+    const auto by = [](WrittenBy::Kind kind, const FieldWriter& w) {
+        return WrittenBy{kind, w.cpu, w.rip, w.tick};
+    };
+    const bool saved = saved_at_exit(field, (*this)[VmcsField::primary_vm_exit_controls]);
+    if (exit_.tick > write.tick && saved) return by(WrittenBy::Kind::processor, exit_);
+    if (write.tick == 0) return {};
+    return by(WrittenBy::Kind::software, write);
+}
+
 void Vmcs::load(PhysicalMemory& memory) {
     u8 region[data_offset + 8 * vmcs_field_count];
     memory.read_bytes(pointer_, region, sizeof region);
@@ -145,8 +179,14 @@ void Vmcs::visit(StateVisitor& visitor) {
         visitor.enter(vmcs_field_rows[i].name);
         visitor.value("rip", writers_[i].rip);
         visitor.value("tick", writers_[i].tick);
+        visitor.value("cpu", writers_[i].cpu);
         visitor.leave();
     }
+    visitor.enter("last_exit");
+    visitor.value("rip", exit_.rip);
+    visitor.value("tick", exit_.tick);
+    visitor.value("cpu", exit_.cpu);
+    visitor.leave();
     visitor.leave();
     unchecked_ = CheckGroup::all; // a restored VMCS is checked again; what is derived is derived again
 }

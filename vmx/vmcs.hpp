@@ -7,6 +7,7 @@
 
 #include "arch/address.hpp"
 #include "arch/intercept.hpp"
+#include "arch/observer.hpp"
 #include "base/clock.hpp"
 #include "mmu/physical_memory.hpp"
 #include "vmx/controls.hpp"
@@ -26,10 +27,11 @@ inline constexpr u32 controls = 1, ///< VM-execution, VM-exit and VM-entry contr
     all = 15;
 } // namespace CheckGroup
 
-/// Who wrote a field last: the VMWRITE at `rip`. Tick 0: nobody since VMPTRLD.
+/// Who wrote a field last by VMWRITE. Tick 0: nobody.
 struct FieldWriter {
     u64 rip = 0;
     Tick tick = 0;
+    u32 cpu = 0;
 };
 
 class Vmcs {
@@ -60,7 +62,10 @@ public:
     }
     /// Software writes a field (VMWRITE): remembers what has to be checked again, and who it was.
     void write(VmcsField field, u64 value, FieldWriter writer);
-    const FieldWriter& writer(VmcsField field) const { return writers_[static_cast<std::size_t>(field)]; }
+    /// A VM exit saved the guest's state.
+    void saved(FieldWriter exit) { exit_ = exit; }
+    /// Who wrote this field last: VMWRITE, or the last VM exit.
+    WrittenBy writer(VmcsField field) const;
 
     void mark(u32 check_groups) { unchecked_ |= check_groups; }
     void passed(u32 check_groups) { unchecked_ &= ~check_groups; }
@@ -86,6 +91,7 @@ private:
     u32 unchecked_ = CheckGroup::all;
     u64 values_[vmcs_field_count] = {};
     FieldWriter writers_[vmcs_field_count] = {};
+    FieldWriter exit_; ///< the last VM exit
 };
 
 /// The entry checks that read a field.

@@ -141,6 +141,7 @@ private:
     void derive_controls();
     const EntryCheck* first_violation(const EntryContext& context, EntryConsequence& consequence);
     Result<void> refuse_entry(InstructionError error, std::string_view check);
+    std::vector<RuleViolation> violations(std::string_view refused_by) const;
     Stop fail_entry(ExitReason reason, u64 qualification, std::string_view check, u64 rip);
     void load_guest_state();
     void load_guest_segments();

@@ -25,6 +25,7 @@ FIELDS = {
                 'interruption_information', 'interruption_error', 'idt_vectoring_information', 'idt_vectoring_error'],
     'vm_entry': ['vendor', 'launch', 'interruption_information', 'interruption_error', 'instruction_length'],
     'vm_entry_failure': ['reason', 'reason_name', 'vendor', 'instruction_error', 'qualification', 'check'],
+    'violation': ['vendor', 'rule', 'field'],
     'state': [],
     'end': ['status', 'reason'],
 }

@@ -99,3 +99,16 @@ TEST_CASE("VMRUN: nested paging needs a host that pages [APM 2 15.25.3 \"Enablin
     t.cpu.mode_changed();
     CHECK(t.enter() == "VMRUN-021");
 }
+
+TEST_CASE("VMRUN: each rule names the VMCB fields that it is about, and the bits that it allows [APM 2 15.5.1]") {
+    const T t;
+    for (const VmrunCheck& check : vmrun_checks()) {
+        CAPTURE(std::string(check.id));
+        CHECK(find_vmrun_check(check.id) == &check);
+        CHECK(!check.fields.restricted.all().empty());
+        for (const u16 offset : check.fields.restricted.all()) CHECK(VMCB::find_field(offset) != nullptr);
+        for (const u16 offset : check.fields.depends.all()) CHECK(VMCB::find_field(offset) != nullptr);
+    }
+    CHECK(find_vmrun_check(vmrun_pdpte_check.id) == &vmrun_pdpte_check);
+    CHECK(find_vmrun_check("VMRUN-999") == nullptr);
+}

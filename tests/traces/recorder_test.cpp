@@ -105,12 +105,12 @@ TEST_CASE("description: what is no description is refused with its place") {
     for (const std::string text : {"", "{", "[]", "3", "{}", R"({"format": 3})", R"({"format": "a tune"})", "\xFF"})
         CHECK(refused(text) == no_json);
     const std::string start = R"({"format": "exeunt recording", )";
-    CHECK(refused(start + R"("version": "1"})") == file + ": version: expected 1, found \"1\"");
-    CHECK(refused(start + R"("version": 2})") == file + ": version: expected 1, found 2");
-    CHECK(refused(start + R"("version": 1})") == file + ": complete: expected true or false");
-    CHECK(refused(start + R"("version": 1, "complete": true, "machine": 7})") ==
+    CHECK(refused(start + R"("version": "1"})") == file + ": version: expected 2, found \"1\"");
+    CHECK(refused(start + R"("version": 1})") == file + ": version: expected 2, found 1");
+    CHECK(refused(start + R"("version": 2})") == file + ": complete: expected true or false");
+    CHECK(refused(start + R"("version": 2, "complete": true, "machine": 7})") ==
           file + ": machine: expected the configuration of a machine");
-    CHECK(refused(start + R"("version": 1, "complete": true, "machine": {}})") == "");
+    CHECK(refused(start + R"("version": 2, "complete": true, "machine": {}})") == "");
 }
 
 TEST_CASE("input log: pieces come at their ticks, whole, in order") {

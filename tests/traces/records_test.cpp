@@ -21,6 +21,9 @@ TEST_CASE("records: every row keeps its value") {
          {"qualification", 4}, {"check", 0}},
         {{"hash_high", sample_hash.high}, {"hash_low", sample_hash.low}},
         {{"status", 12}, {"reason", 5}, {"hash_high", sample_hash.high}, {"hash_low", sample_hash.low}},
+        {{"cpu", 8}, {"vendor", 0}, {"field", 0x681A}, {"value", 0x1'0000'0400}, {"must_be_1", 0x400},
+         {"may_be_1", 0xFFFF'FFFF}, {"written_by", 1}, {"writer_cpu", 3},
+         {"writer_rip", 0xFFFF'8000'1234'5678}, {"writer_tick", 0x0123'4567'89AB}, {"rule", 0}},
     };
     const auto records = one_of_each();
     for (unsigned kind = 0; kind < record_kinds; ++kind) {
@@ -29,7 +32,7 @@ TEST_CASE("records: every row keeps its value") {
         REQUIRE(decode(records[kind], record) == records[kind].size());
         CHECK(static_cast<unsigned>(record.kind) == kind);
         CHECK(record.tick == 1000 + kind);
-        CHECK(record.text == (kind == 2 ? sample_failure.check : ""));
+        CHECK(record.text == (kind == 2 ? sample_failure.check : kind == 5 ? sample_violation.rule : ""));
         const auto fields = record_fields(record.kind);
         REQUIRE(record.values.size() == fields.size());
         CHECK(fields.size() == expected[kind].size());  // a new row needs a value here

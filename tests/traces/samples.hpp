@@ -37,6 +37,12 @@ inline const EntryFailureRecord sample_failure{.rip = 0x40'1000,
                                                .qualification = 4,
                                                .check = "guest.dr7.bits_63_32",
                                                .svm = false};
+inline constexpr RuleViolation sample_violation{
+    .rule = "guest.dr7.bits_63_32",
+    .field = 0x681A,
+    .value = 0x1'0000'0400,
+    .allowed = {0x400, 0xFFFF'FFFF},
+    .writer = {WrittenBy::Kind::software, 3, 0xFFFF'8000'1234'5678, 0x0123'4567'89AB}};
 inline constexpr StateDigest sample_hash{0x0123'4567'89AB'CDEF, 0xFEDC'BA98'7654'3210};
 
 /// One record of each kind, in the order of their numbers.
@@ -47,6 +53,7 @@ inline std::vector<RecordBytes> one_of_each(Tick tick = 1000) {
     encode(records[2], tick + 2, 7, sample_failure);
     encode(records[3], tick + 3, sample_hash);
     encode(records[4], tick + 4, EndRecord{12, 5, sample_hash});
+    encode(records[5], tick + 5, 8, ViolationRecord{sample_violation, false});
     return records;
 }
 

@@ -1,5 +1,6 @@
 // What explains a refused VM entry: the fields of each rule, the bits that it allows, and who is to blame.
 // SDM 3C 26.2, 26.3.1.
+#include "tests/support/code.hpp"
 #include "tests/vmx/entry_rules.hpp"
 #include "vmx/entry_checks.hpp"
 
@@ -64,6 +65,52 @@ TEST_CASE("VM-entry rules: of several segments the wrong ones are named") {
     t.set(F::host_fs_selector, 4);
     CHECK(wrong(t, "host.bases.canonical") == std::vector{F::host_tr_base});
     CHECK(wrong(t, "host.selectors.rpl_ti") == std::vector{F::host_fs_selector});
+}
+
+namespace {
+
+/// Keeps the violations of the last entry failure.
+struct Violations final : Observer {
+    void vm_entry_failure(unsigned, u64, const EntryFailureRecord& record) override {
+        all.assign(record.violations.begin(), record.violations.end());
+    }
+    std::vector<RuleViolation> all;
+};
+
+} // namespace
+
+TEST_CASE("VM-entry failure: observers get every violated rule, with value, allowed bits and last writer") {
+    T t;
+    Violations seen;
+    t.cpu.observer = &seen;
+    t.on(vm_entry::load_debug_controls);
+    t.vmx.current()->write(F::guest_dr7, u64{1} << 32, {0x1234, 55, 0});
+    set_bits(t, F::host_cr3, width);
+    CHECK(!t.enter().entered);
+    REQUIRE(seen.all.size() == 2);
+    CHECK(seen.all[0].rule == "host.cr3.width");
+    CHECK(seen.all[0].field == row_of(F::host_cr3).encoding);
+    CHECK(seen.all[0].allowed.may == width - 1);
+    CHECK(seen.all[1].rule == "guest.dr7.bits_63_32");
+    CHECK(seen.all[1].value == u64{1} << 32);
+    CHECK(seen.all[1].writer.kind == WrittenBy::Kind::software);
+    CHECK(seen.all[1].writer.rip == 0x1234);
+    CHECK(seen.all[1].writer.tick == 55);
+}
+
+TEST_CASE(
+    "Last writers: what a VM exit saved is the processor's, what VMWRITE wrote after it is software's") {
+    T t;
+    t.guest(code("f4", "hlt"));
+    REQUIRE(t.in_host());
+    const Vmcs& vmcs = *t.vmx.current();
+    const WrittenBy saved = vmcs.writer(F::guest_rip);
+    CHECK(saved.kind == WrittenBy::Kind::processor);
+    CHECK(saved.rip == vmcs[F::guest_rip]);
+    CHECK(vmcs.writer(F::host_rip).kind != WrittenBy::Kind::processor);
+    t.vmx.current()->write(F::guest_rip, 0x1000, {0x77, saved.tick + 1, 0});
+    CHECK(t.vmx.current()->writer(F::guest_rip).kind == WrittenBy::Kind::software);
+    CHECK(t.vmx.current()->writer(F::guest_rip).rip == 0x77);
 }
 
 TEST_CASE("VM-entry rules: where it can not be told which field is wrong, all of the rule's are named") {
