@@ -93,6 +93,11 @@ bool LocalApic::addressed_by(const ApicMessage& message) const {
 
 void LocalApic::icr_written(u32, u32) { send_ipi(reg(ICR_LOW), reg(ICR_HIGH) >> 24, false); }
 
+void LocalApic::send_notification(u32 destination, u8 vector) {
+    const bool wide = x2apic_mode();
+    send_ipi(vector, wide ? destination : (destination >> 8) & 0xFF, wide);
+}
+
 // SDM 3A 10.6.1 "Interrupt Command Register (ICR)"; which combinations are valid: Table 10-4.
 void LocalApic::send_ipi(u32 icr_low, u32 destination, bool wide) {
     const auto mode = static_cast<DeliveryMode>(extract(icr_low, 10, 8));

@@ -81,8 +81,8 @@ public:
     bool page_enabled() const { return enabled() && !x2apic_mode(); }
     u64 apic_base() const { return apic_base_; }
     void tsc_offset_changed() { arm_timer(); }
-    /// What a write to the EOI register does (posted-interrupt processing asks for it).
-    void end_of_interrupt();
+    void end_of_interrupt() override;
+    void send_notification(u32 destination, u8 vector) override;
 
     // ---- The bus's side -----------------------------------------------------------------------------------
     u32 id() const; ///< as the current mode compares it: 8 bits in xAPIC mode, else 32

@@ -2,8 +2,8 @@
 // with it in the same way: registers at the xAPIC page's offsets, vectors from IRR to ISR to EOI, priorities.
 // SDM 3C 29.1 "Virtual APIC State"; APM 2 15.29.3 "AVIC Backing Page"; SDM 3A 10.8 "Handling Interrupts".
 //
-// Who notices a request and when it is delivered, what an EOI or a command does besides, and where the vectors
-// of highest priority are kept meanwhile (RVI and SVI; nowhere) is each extension's own.
+// Who notices a request and when it is delivered, what an EOI or a command does besides, and where the
+// vectors of highest priority are kept meanwhile (RVI and SVI; nowhere) is each extension's own.
 #pragma once
 
 #include "apic/local_apic.hpp"
@@ -15,7 +15,8 @@ class VirtualApic {
 public:
     using Register = LocalApic::Register;
 
-    /// `page`: the native address of the 4 KBytes. Whoever asks for it has made sure that they may be written.
+    /// `page`: the native address of the 4 KBytes. Whoever asks for it has made sure that they may be
+    /// written.
     explicit VirtualApic(u8* page) : page_(page) {}
 
     // ---- Registers --------------------------------------------------------------------------------------

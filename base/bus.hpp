@@ -76,6 +76,11 @@ public:
     /// False: no such MSR now, or a reserved bit: the instruction faults with #GP(0).
     virtual bool read_msr(u32 index, u64& value) = 0;
     virtual bool write_msr(u32 index, u64 value) = 0;
+    /// As a write to the EOI register, which the processor does by itself after a notification of posted interrupts.
+    virtual void end_of_interrupt() {}
+    /// Sends a fixed interrupt to one processor and leaves the ICR as it is. `destination`: an x2APIC ID in x2APIC
+    /// mode, else an APIC ID in bits 15:8.
+    virtual void send_notification(u32 /*destination*/, u8 /*vector*/) {}
     /// The processor takes an INIT (not merely receives one): SDM 3A 10.4.7.3.
     virtual void init() {}
 };

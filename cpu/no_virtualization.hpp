@@ -13,8 +13,8 @@ public:
     Result<void> cr_read(Cpu&, const Insn&, unsigned, u64&) override { return {}; }
     Result<void> dr_access(Cpu&, const Insn&, unsigned, bool, unsigned) override { return {}; }
     Result<void> io(Cpu&, const Insn&, const IoAccess&) override { return {}; }
-    Result<void> rdmsr(Cpu&, const Insn&, u32) override { return {}; }
-    Result<void> wrmsr(Cpu&, const Insn&, u32, u64) override { return {}; }
+    Result<bool> rdmsr(Cpu&, const Insn&, u32, u64&) override { return false; }
+    Result<bool> wrmsr(Cpu&, const Insn&, u32, u64) override { return false; }
     Result<void> task_switch(Cpu&, const TaskSwitch&) override { return {}; }
     Result<void> event(Cpu&, const Event&) override { return {}; }
     Result<void> triple_fault(Cpu&) override { return {}; }

@@ -67,8 +67,9 @@ public:
     virtual Result<void> cr_read(Cpu& cpu, const Insn& insn, unsigned cr, u64& value) = 0;
     virtual Result<void> dr_access(Cpu& cpu, const Insn& insn, unsigned dr, bool write, unsigned gpr) = 0;
     virtual Result<void> io(Cpu& cpu, const Insn& insn, const IoAccess& access) = 0;
-    virtual Result<void> rdmsr(Cpu& cpu, const Insn& insn, u32 index) = 0;
-    virtual Result<void> wrmsr(Cpu& cpu, const Insn& insn, u32 index, u64 value) = 0;
+    /// True when the extension answered in place of the MSR (x2APIC registers of a virtual APIC).
+    virtual Result<bool> rdmsr(Cpu& cpu, const Insn& insn, u32 index, u64& value) = 0;
+    virtual Result<bool> wrmsr(Cpu& cpu, const Insn& insn, u32 index, u64 value) = 0;
     virtual Result<void> task_switch(Cpu& cpu, const TaskSwitch& task_switch) = 0;
     /// Before an exception or software interrupt `event` is delivered through the IDT.
     virtual Result<void> event(Cpu& cpu, const Event& event) = 0;

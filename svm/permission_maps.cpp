@@ -35,8 +35,15 @@ Result<void> Svm::msr(const Insn& insn, u32 index, bool write) {
     return instruction_exit(insn, ExitCode::MSR, write ? 1 : 0);
 }
 
-Result<void> Svm::rdmsr(Cpu&, const Insn& insn, u32 index) { return msr(insn, index, false); }
-Result<void> Svm::wrmsr(Cpu&, const Insn& insn, u32 index, u64) { return msr(insn, index, true); }
+Result<bool> Svm::rdmsr(Cpu&, const Insn& insn, u32 index, u64&) {
+    TRY(msr(insn, index, false));
+    return false;
+}
+
+Result<bool> Svm::wrmsr(Cpu&, const Insn& insn, u32 index, u64) {
+    TRY(msr(insn, index, true));
+    return false;
+}
 
 /// APM 2 15.10.2 "IN and OUT Behavior": the layout of EXITINFO1.
 Result<void> Svm::io(Cpu&, const Insn& insn, const IoAccess& access) {

@@ -44,8 +44,8 @@ public:
     Result<void> cr_read(Cpu& cpu, const Insn& insn, unsigned cr, u64& value) override;
     Result<void> dr_access(Cpu& cpu, const Insn& insn, unsigned dr, bool write, unsigned gpr) override;
     Result<void> io(Cpu& cpu, const Insn& insn, const IoAccess& access) override;
-    Result<void> rdmsr(Cpu& cpu, const Insn& insn, u32 index) override;
-    Result<void> wrmsr(Cpu& cpu, const Insn& insn, u32 index, u64 value) override;
+    Result<bool> rdmsr(Cpu& cpu, const Insn& insn, u32 index, u64& value) override;
+    Result<bool> wrmsr(Cpu& cpu, const Insn& insn, u32 index, u64 value) override;
     Result<void> task_switch(Cpu& cpu, const TaskSwitch& task_switch) override;
     Result<void> event(Cpu& cpu, const Event& event) override;
     Result<void> triple_fault(Cpu& cpu) override;

@@ -40,6 +40,13 @@ constexpr Dependence dependences[] = {
     {vm_function::eptp_switching, secondary::enable_ept},
     {vm_function::eptp_switching, secondary::enable_vm_functions},
     {vm_exit::save_vmx_preemption_timer_value, pin_based::activate_vmx_preemption_timer},
+    {secondary::virtualize_x2apic_mode, primary::use_tpr_shadow},
+    {secondary::apic_register_virtualization, primary::use_tpr_shadow},
+    {secondary::virtual_interrupt_delivery, primary::use_tpr_shadow},
+    {secondary::virtual_interrupt_delivery, pin_based::external_interrupt_exiting},
+    {pin_based::process_posted_interrupts, secondary::virtual_interrupt_delivery},
+    {pin_based::process_posted_interrupts, vm_exit::acknowledge_interrupt_on_exit},
+    {tertiary::ipi_virtualization, primary::use_tpr_shadow},
 };
 
 bool offered(const CpuModel& model, Feature feature) {
@@ -136,6 +143,7 @@ void VmxCapabilities::read_model(const CpuModel& model) {
 
 void VmxCapabilities::take_away_dependents() {
     if (!may(primary::activate_secondary_controls)) may_be_1_[index(ControlGroup::secondary)] = 0;
+    if (!may(primary::activate_tertiary_controls)) may_be_1_[index(ControlGroup::tertiary)] = 0;
     for (const Dependence& d : dependences) // in an order in which one pass is enough
         if (!may(d.needs)) take_away(d.control);
     if (!may(secondary::enable_vm_functions)) may_be_1_[index(ControlGroup::vm_function)] = 0;

@@ -157,6 +157,7 @@ void Vmx::complete_entry(bool launch) {
         cpu_.observer->vm_entry(cpu_.index, cpu_.now(), record);
     }
     arm_timers(valid);
+    arm_virtual_apic();
     cpu_.attention();
 }
 

@@ -9,6 +9,9 @@ EntryContext::EntryContext(const Vmcs& v, const VmxCapabilities& c, PhysicalMemo
     secondary = primary & primary::activate_secondary_controls
                     ? v[VmcsField::secondary_processor_based_vm_execution_controls]
                     : 0;
+    tertiary = primary & primary::activate_tertiary_controls
+                   ? v[VmcsField::tertiary_processor_based_vm_execution_controls]
+                   : 0;
     vm_exit = v[VmcsField::primary_vm_exit_controls];
     vm_entry = v[VmcsField::vm_entry_controls];
     vm_function = secondary & secondary::enable_vm_functions ? v[VmcsField::vm_function_controls] : 0;
@@ -20,6 +23,7 @@ std::span<const EntryCheckSet> entry_check_sets() {
     using enum EntryConsequence;
     static const EntryCheckSet sets[] = {
         {vmfail_controls, CheckGroup::controls, false, execution_control_checks()},
+        {vmfail_controls, CheckGroup::controls, false, apic_virtualization_checks()},
         {vmfail_controls, 0, false, tpr_threshold_checks()},
         {vmfail_controls, CheckGroup::controls, false, exit_control_checks()},
         {vmfail_controls, CheckGroup::controls, false, entry_control_checks()},

@@ -51,7 +51,7 @@ struct EntryContext {
     bool in_smm;
 
     // The controls in effect: 0 where the control that activates them is 0.
-    u64 pin_based, primary, secondary, vm_exit, vm_entry, vm_function;
+    u64 pin_based, primary, secondary, tertiary, vm_exit, vm_entry, vm_function;
     // Guest state that many rules look at.
     u64 cr0, rflags;
 
@@ -155,6 +155,7 @@ inline AllowedBits efer(const EntryContext& e) { return {0, e.caps.efer_bits()};
 
 // The sets' rows (entry_checks_controls.cpp, entry_checks_host.cpp, entry_checks_guest.cpp).
 std::span<const EntryCheck> execution_control_checks();
+std::span<const EntryCheck> apic_virtualization_checks();
 std::span<const EntryCheck> tpr_threshold_checks();
 std::span<const EntryCheck> exit_control_checks();
 std::span<const EntryCheck> entry_control_checks();

@@ -51,6 +51,12 @@ constexpr std::array execution_checks{
                    .given(F::primary_processor_based_vm_execution_controls)
                    .bits(allowed::controls<ControlGroup::secondary>),
                [](const E& e) { return e.caps.allowed(ControlGroup::secondary, e.secondary); }},
+    EntryCheck{"controls.tertiary.reserved_bits", execution,
+               "when activated, only bits that IA32_VMX_PROCBASED_CTLS3 allows",
+               on(F::tertiary_processor_based_vm_execution_controls)
+                   .given(F::primary_processor_based_vm_execution_controls)
+                   .bits(allowed::controls<ControlGroup::tertiary>),
+               [](const E& e) { return e.caps.allowed(ControlGroup::tertiary, e.tertiary); }},
     EntryCheck{"controls.cr3_target_count", execution, "CR3-target count at most IA32_VMX_MISC[24:16]",
                on(F::cr3_target_count),
                [](const E& e) { return e[F::cr3_target_count] <= e.caps.cr3_targets(); }},

@@ -205,6 +205,8 @@ void Vmx::save_guest_non_register_state(const VmExit& e) {
         pending = single_steps ? pending | DR6::BS : pending & ~DR6::BS;
     v.put(F::guest_pending_debug_exceptions, pending);
 
+    if (v.derived.secondary & secondary::virtual_interrupt_delivery)
+        v.put(F::guest_interrupt_status, apic_.rvi | u64{apic_.svi} << 8);
     if (v.derived.vm_exit & vm_exit::save_vmx_preemption_timer_value)
         v.put(F::vmx_preemption_timer_value, preemption_timer_now());
 }

@@ -73,7 +73,8 @@ void Vmx::load_host_state(bool nmis_blocked) {
     cpu_.in_guest = false;
     virtual_nmi_blocking_ = false;
     preemption_deadline_ = never;
-    mtf_pending_ = tpr_trap_ = false;
+    mtf_pending_ = false;
+    apic_ = {};
 
     select_host_translations();
     cpu_.mode_changed();
@@ -130,7 +131,12 @@ void Vmx::bind_guest_translations() {
         ept_.set_log(controls & secondary::enable_pml ? &log_ : nullptr);
         ept_.set_mode_based_execute(controls & secondary::mode_based_execute_control_for_ept);
     }
-    cpu_.mmu.set_second_level(ept ? &ept_ : nullptr);
+    SecondLevel* second_level = ept ? &ept_ : nullptr;
+    if (controls & secondary::virtualize_apic_accesses) {
+        apic_page_.set(Physical{field(F::apic_access_address)}, second_level);
+        second_level = &apic_page_;
+    }
+    cpu_.mmu.set_second_level(second_level);
     const u32 number = 1 + (vpid ? static_cast<u32>(field(F::virtual_processor_identifier)) : 0);
     cpu_.guest_tlb_key =
         TlbKey{.second_level_root = ept ? EPTP::tag(field(F::ept_pointer)) : 0, .world = number};

@@ -40,6 +40,7 @@ void Vmx::derive_controls() {
     d.pin_based = context.pin_based;
     d.primary = context.primary;
     d.secondary = context.secondary;
+    d.tertiary = context.tertiary;
     d.vm_exit = context.vm_exit;
     d.vm_function = context.vm_function;
 

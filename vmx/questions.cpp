@@ -90,31 +90,6 @@ Result<void> Vmx::cr_read(Cpu&, const Insn& insn, unsigned cr, u64& value) {
     return {};
 }
 
-// ---- CR8 and the virtual TPR. SDM 3C 29.3 "Virtualizing CR8-Based TPR Accesses" ----
-
-u8 Vmx::virtual_tpr() const {
-    return cpu_.memory.load<u8>(Physical{field(VmcsField::virtual_apic_address) + 0x80});
-}
-
-Result<bool> Vmx::cr8_read(Cpu&, const Insn&, u64& value) {
-    if (!(primary() & primary::use_tpr_shadow)) return false;
-    value = virtual_tpr() >> 4;
-    return true;
-}
-
-Result<bool> Vmx::cr8_write(Cpu& cpu, const Insn&, u64 value) {
-    if (!(primary() & primary::use_tpr_shadow)) return false;
-    // Bits 31:8 and 3:0 of VTPR become 0.
-    cpu.memory.store<u32>(Physical{field(VmcsField::virtual_apic_address) + 0x80}, static_cast<u32>(value)
-                                                                                       << 4);
-    // TPR virtualization (29.1.2): a trap-like VM exit, taken at the boundary after this instruction.
-    if (value < (field(VmcsField::tpr_threshold) & 15)) {
-        tpr_trap_ = true;
-        cpu.attention();
-    }
-    return true;
-}
-
 // ---- Debug registers, ports, MSRs ---------------------------------------------------------------
 
 Result<void> Vmx::dr_access(Cpu&, const Insn& insn, unsigned dr, bool write, unsigned gpr) {
@@ -166,14 +141,15 @@ bool Vmx::msr_exits(u32 index, bool write) const {
                     in_range % 8);
 }
 
-Result<void> Vmx::rdmsr(Cpu&, const Insn& insn, u32 index) {
-    if (!msr_exits(index, false)) return {};
-    return instruction_exit(insn, ExitReason::rdmsr);
+Result<bool> Vmx::rdmsr(Cpu&, const Insn& insn, u32 index, u64& value) {
+    if (msr_exits(index, false)) return instruction_exit(insn, ExitReason::rdmsr);
+    return (secondary() & secondary::virtualize_x2apic_mode) && x2apic_read(index, value);
 }
 
-Result<void> Vmx::wrmsr(Cpu&, const Insn& insn, u32 index, u64) {
-    if (!msr_exits(index, true)) return {};
-    return instruction_exit(insn, ExitReason::wrmsr);
+Result<bool> Vmx::wrmsr(Cpu&, const Insn& insn, u32 index, u64 value) {
+    if (msr_exits(index, true)) return instruction_exit(insn, ExitReason::wrmsr);
+    if (!(secondary() & secondary::virtualize_x2apic_mode)) return false;
+    return x2apic_write(index, value);
 }
 
 // ---- Events -------------------------------------------------------------------------------------
@@ -255,6 +231,8 @@ bool Vmx::becomes_virtualization_exception(const EptFault& fault, u64 qualificat
 }
 
 Result<void> Vmx::second_level_fault(Cpu& cpu) {
+    if (const auto refusal = apic_page_.take_refusal())
+        return apic_access_exit(refusal->type, refusal->offset);
     const EptFault& fault = ept_.fault();
     if (fault.kind == EptFault::Kind::violation &&
         becomes_virtualization_exception(fault, fault.qualification | nmi_unblocking()))

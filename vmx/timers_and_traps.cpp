@@ -21,7 +21,6 @@ void Vmx::arm_timers(bool injects) {
     const bool other_event = injects && extract(field(F::vm_entry_interruption_information), 10, 8) == 7;
     mtf_pending_ = other_event || (injects && (primary() & primary::monitor_trap_flag));
     mtf_from_ = never;
-    tpr_trap_ = false;
 }
 
 /// The value that "save VMX-preemption timer value" stores (25.5.1).
@@ -50,10 +49,7 @@ Result<void> Vmx::boundary(Cpu& cpu) {
         return exit({.reason = ExitReason::start_up_ipi, .qualification = cpu.sipi_vector});
     }
     const bool shutdown = cpu.activity == Activity::shutdown;
-    if (tpr_trap_ && !shutdown) {
-        tpr_trap_ = false;
-        return exit({.reason = ExitReason::tpr_below_threshold, .keeps_pending_debug = true});
-    }
+    TRY(apic_boundary());
     if (cpu.init_pending) {
         cpu.init_pending = false;
         return exit({.reason = ExitReason::init_signal, .keeps_pending_debug = true});
@@ -88,15 +84,21 @@ Result<void> Vmx::external_events() {
     if (shutdown || cpu_.shadow != Shadow::none) return {};
     if ((primary() & primary::interrupt_window_exiting) && cpu_.flag(RFLAGS::IF))
         return exit({.reason = ExitReason::interrupt_window});
-    if ((pin_based() & pin_based::external_interrupt_exiting) && cpu_.controller &&
-        cpu_.controller->interrupt_pending()) {
-        VmExit exit_{.reason = ExitReason::external_interrupt};
-        if (current_->derived.vm_exit & vm_exit::acknowledge_interrupt_on_exit) {
-            const Event interrupt{.vector = cpu_.controller->acknowledge(),
-                                  .type = Event::Type::external_interrupt};
-            exit_.interruption_information = information_of(interrupt, true);
-        }
-        return exit(exit_);
+    // A virtual interrupt comes before a physical one (29.2.2); the core takes it.
+    if (virtual_interrupt_due()) return {};
+    if (!(pin_based() & pin_based::external_interrupt_exiting) || !cpu_.controller) return {};
+    while (cpu_.controller->interrupt_pending()) {
+        if (!(current_->derived.vm_exit & vm_exit::acknowledge_interrupt_on_exit))
+            return exit({.reason = ExitReason::external_interrupt});
+        const Event interrupt{.vector = cpu_.controller->acknowledge(),
+                              .type = Event::Type::external_interrupt};
+        const bool notification = (pin_based() & pin_based::process_posted_interrupts) &&
+                                  interrupt.vector == field(F::posted_interrupt_notification_vector);
+        if (!notification)
+            return exit({.reason = ExitReason::external_interrupt,
+                         .interruption_information = information_of(interrupt, true)});
+        process_posted_interrupts();
+        if (virtual_interrupt_due()) return {};
     }
     return {};
 }

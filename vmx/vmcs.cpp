@@ -18,6 +18,10 @@ constexpr bool unchecked_control(F field) {
     case F::exception_bitmap:
     case F::page_fault_error_code_mask:
     case F::page_fault_error_code_match:
+    case F::eoi_exit_bitmap_0:
+    case F::eoi_exit_bitmap_1:
+    case F::eoi_exit_bitmap_2:
+    case F::eoi_exit_bitmap_3:
     case F::ple_gap:
     case F::ple_window:
     case F::cr0_guest_host_mask:

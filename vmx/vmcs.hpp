@@ -79,7 +79,7 @@ public:
     // ---- Computed from the controls at VM entry -------------------------------------------------
     struct Derived {
         InterceptSet intercepted, undefined;
-        u64 pin_based = 0, primary = 0, secondary = 0, vm_exit = 0, vm_function = 0;
+        u64 pin_based = 0, primary = 0, secondary = 0, tertiary = 0, vm_exit = 0, vm_function = 0;
     } derived;
     /// IA32_EFER.LMA when the host group last passed: ADDR checks compare with it.
     bool checked_lma = false;

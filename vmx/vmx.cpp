@@ -66,7 +66,8 @@ void Vmx::reset(Cpu& cpu) {
     vmxon_pointer_ = no_pointer;
     cpu.in_guest = false;
     cpu.mmu.set_second_level(nullptr);
-    virtual_nmi_blocking_ = mtf_pending_ = tpr_trap_ = ple_started_ = false;
+    virtual_nmi_blocking_ = mtf_pending_ = ple_started_ = false;
+    apic_ = {};
     preemption_deadline_ = mtf_from_ = unblocking_iret_tick_ = never;
 }
 
@@ -82,7 +83,7 @@ void Vmx::visit(StateVisitor& visitor) {
     visitor.value("preemption_deadline", preemption_deadline_);
     visitor.value("mtf_pending", mtf_pending_);
     visitor.value("mtf_from", mtf_from_);
-    visitor.value("tpr_trap", tpr_trap_);
+    apic_.visit(visitor);
     visitor.value("unblocking_iret_tick", unblocking_iret_tick_);
     visitor.value("ple_first", ple_first_);
     visitor.value("ple_last", ple_last_);

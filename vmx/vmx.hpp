@@ -1,17 +1,22 @@
 // VT-x of one processor: VMX operation, its VMCSs, and the answers to what the core asks
 // (cpu/virtualization.hpp). SDM 3C ch. 23 to 30.
 //
-// Not modelled: dual-monitor treatment of SMIs and SMM, APIC virtualization beyond the TPR shadow, posted
-// interrupts, and what vmx/controls.inc calls not_modelled. None of it is offered.
+// Not modelled: dual-monitor treatment of SMIs and SMM, and what vmx/controls.inc calls not_modelled. None of
+// it is offered.
 #pragma once
 
+#include "apic/virtual_apic.hpp"
 #include "cpu/cpu.hpp"
 #include "cpu/no_virtualization.hpp"
 #include "mmu/ept.hpp"
+#include "vmx/apic_access_page.hpp"
+#include "vmx/apic_virtualization.hpp"
 #include "vmx/capabilities.hpp"
 #include "vmx/entry_checks.hpp"
 #include "vmx/exit_reasons.hpp"
 #include "vmx/vmcs.hpp"
+
+#include <array>
 
 namespace exeunt {
 
@@ -56,8 +61,8 @@ public:
     Result<void> cr_read(Cpu& cpu, const Insn& insn, unsigned cr, u64& value) override;
     Result<void> dr_access(Cpu& cpu, const Insn& insn, unsigned dr, bool write, unsigned gpr) override;
     Result<void> io(Cpu& cpu, const Insn& insn, const IoAccess& access) override;
-    Result<void> rdmsr(Cpu& cpu, const Insn& insn, u32 index) override;
-    Result<void> wrmsr(Cpu& cpu, const Insn& insn, u32 index, u64 value) override;
+    Result<bool> rdmsr(Cpu& cpu, const Insn& insn, u32 index, u64& value) override;
+    Result<bool> wrmsr(Cpu& cpu, const Insn& insn, u32 index, u64 value) override;
     Result<void> task_switch(Cpu& cpu, const TaskSwitch& task_switch) override;
     Result<void> event(Cpu& cpu, const Event& event) override;
     Result<void> triple_fault(Cpu& cpu) override;
@@ -67,6 +72,9 @@ public:
     Tick next_deadline(const Cpu& cpu) override;
     bool interrupts_enabled(Cpu& cpu) override;
     void iret(Cpu& cpu) override;
+    bool take_virtual_interrupt(Cpu& cpu, u8& vector) override;
+    Result<u64> special_read(Cpu& cpu, u64 physical, u64 linear, unsigned bytes) override;
+    Result<void> special_write(Cpu& cpu, u64 physical, u64 linear, unsigned bytes, u64 value) override;
     Result<bool> cr8_read(Cpu& cpu, const Insn& insn, u64& value) override;
     Result<bool> cr8_write(Cpu& cpu, const Insn& insn, u64 value) override;
     u64 guest_tsc(Cpu& cpu, u64 tsc) override;
@@ -191,13 +199,34 @@ private:
     // ---- Timers and traps (vmx/timers_and_traps.cpp) ----
     Result<void> external_events();
     u32 preemption_timer_now() const;
-    u8 virtual_tpr() const;
+
+    // ---- APIC virtualization (vmx/apic_virtualization.cpp, vmx/apic_accesses.cpp,
+    // vmx/posted_interrupts.cpp) ----
+    VirtualApic virtual_apic();
+    void set_apic_trap(ExitReason reason, unsigned qualification);
+    void arm_virtual_apic();
+    Result<void> apic_boundary();
+    void virtualize_tpr();
+    void virtualize_eoi();
+    void virtualize_self_ipi(u8 vector);
+    void virtualize_ipi(u8 vector, u32 target);
+    void evaluate_virtual_interrupts();
+    bool virtual_interrupt_due();
+    void process_posted_interrupts();
+    bool x2apic_read(u32 index, u64& value);
+    Result<bool> x2apic_write(u32 index, u64 value);
+    bool apic_access_virtualized(unsigned offset, unsigned bytes, bool write) const;
+    Stop apic_access_exit(ApicAccess type, u64 offset);
+    void emulate_apic_write();
 
     Cpu& cpu_;
     const VmxCapabilities capabilities_;
     ActiveVmcss active_;
     Ept ept_;
     Log log_{*this};
+    ApicAccessPage apic_page_;
+    /// What a virtual-APIC page outside of RAM reads as.
+    std::array<u8, page_size> no_virtual_apic_{};
 
     World host_world_{0, {}};
     std::vector<World> worlds_; ///< of every VPID that ran, and of guests without one
@@ -213,9 +242,9 @@ private:
     // ---- While a guest runs ----
     bool virtual_nmi_blocking_ = false;
     Tick preemption_deadline_ = never;
-    bool mtf_pending_ = false;          ///< a monitor-trap-flag exit is due at the next boundary
-    Tick mtf_from_ = never;             ///< the boundary after which one instruction makes it due
-    bool tpr_trap_ = false;             ///< the TPR threshold was crossed by the last instruction
+    bool mtf_pending_ = false; ///< a monitor-trap-flag exit is due at the next boundary
+    Tick mtf_from_ = never;    ///< the boundary after which one instruction makes it due
+    VirtualApicState apic_;
     Tick unblocking_iret_tick_ = never; ///< when an IRET removed NMI blocking, for a fault of that IRET
     // PAUSE-loop exiting (25.1.3): first and last PAUSE of the loop under way, in TSC time.
     u64 ple_first_ = 0, ple_last_ = 0;

@@ -16,6 +16,14 @@ Result<void> exec_MFENCE(Cpu&, const Insn&) { return {}; }
 Result<void> exec_SFENCE(Cpu&, const Insn&) { return {}; }
 Result<void> exec_SERIALIZE(Cpu&, const Insn&) { return {}; }
 
+/// A page of the extension's may have an exit for it.
+Result<TlbEntry> touch(Cpu& cpu, u64 linear) {
+    const TlbEntry entry = *TRY(cpu.mmu.lookup(Linear{linear}, {AccessType::read, cpu.mmu.privilege()}));
+    if (entry.special)
+        TRY(cpu.virtualization->special_read(cpu, entry.physical + (linear & 0xFFF), linear, 1));
+    return entry;
+}
+
 namespace {
 
 /// Checked as the load of a byte, which code that is only executable allows as well.
@@ -26,7 +34,8 @@ Result<void> touch_line(Cpu& cpu, const Insn& insn) {
     const bool execute_only = cpu.protected_mode() && !cpu.v8086() && type == (AR::S | AR::CODE);
     const u64 linear =
         TRY(cpu.linear(where, offset, 1, execute_only ? AccessType::execute : AccessType::read));
-    return cpu.check_linear(linear, 1, AccessType::read);
+    TRY(touch(cpu, linear));
+    return {};
 }
 
 } // namespace

@@ -28,15 +28,17 @@ u64 edx_eax(const Cpu& cpu) { return cpu.gpr(RDX, 4) << 32 | cpu.gpr(RAX, 4); }
 
 Result<void> exec_RDMSR(Cpu& cpu, const Insn& insn) {
     const u32 index = static_cast<u32>(cpu.gpr(RCX, 4));
-    if (cpu.in_guest) TRY(cpu.virtualization->rdmsr(cpu, insn, index));
-    set_edx_eax(cpu, TRY(cpu.msrs->read(cpu, index)));
+    u64 value = 0;
+    if (!cpu.in_guest || !TRY(cpu.virtualization->rdmsr(cpu, insn, index, value)))
+        value = TRY(cpu.msrs->read(cpu, index));
+    set_edx_eax(cpu, value);
     return {};
 }
 
 Result<void> exec_WRMSR(Cpu& cpu, const Insn& insn) {
     const u32 index = static_cast<u32>(cpu.gpr(RCX, 4));
     const u64 value = edx_eax(cpu);
-    if (cpu.in_guest) TRY(cpu.virtualization->wrmsr(cpu, insn, index, value));
+    if (cpu.in_guest && TRY(cpu.virtualization->wrmsr(cpu, insn, index, value))) return {};
     return cpu.msrs->write(cpu, index, value);
 }
 
@@ -109,8 +111,10 @@ Result<void> exec_MONITOR(Cpu& cpu, const Insn& insn) {
     if (cpu.gpr(RCX, 4) != 0) return general_protection(0);
     const Seg where = insn.has_segment_override ? insn.memory.segment : Seg::DS;
     const u64 linear = TRY(cpu.linear(where, cpu.gpr(RAX, insn.address_size), 1, AccessType::read));
-    const TlbEntry* entry = TRY(cpu.mmu.lookup(Linear{linear}, {AccessType::read, cpu.mmu.privilege()}));
-    cpu.arm_monitor(entry->physical + (linear & 0xFFF));
+    const TlbEntry line = TRY(touch(cpu, linear));
+    if (line.special)
+        return cpu.unmodelled("MONITOR of a virtual APIC's page", "SDM 3C 29.4.6.1 \"Instruction-Specific Considerations\"");
+    cpu.arm_monitor(line.physical + (linear & 0xFFF));
     return {};
 }
 

@@ -20,6 +20,9 @@ Result<void> load_cr4(Cpu& cpu, u64 value);
 /// Bits of CR4 that this processor has.
 u64 cr4_supported(const CpuModel& model);
 
+/// As the load of a byte, which is what CLFLUSH and MONITOR are checked as; nothing is read.
+Result<TlbEntry> touch(Cpu& cpu, u64 linear);
+
 /// Loads PKRU; cached translations hold the rights it gives.
 void load_pkru(Cpu& cpu, u32 value);
 

@@ -129,6 +129,19 @@ TEST_CASE("IPI: vectors below 16 are a send error [SDM 3A 10.5.3]") {
     CHECK(t.read(Reg::ESR, 1) == 0);
 }
 
+TEST_CASE("Notifications: fixed, to the APIC ID in bits 15:8 or to the x2APIC ID; the ICR stays [SDM 3C 29.6]") {
+    ApicHarness t(4);
+    t.enable_all();
+    t.write(Reg::ICR_HIGH, 0x0900'0000);
+    t.apic(0).send_notification(0x0000'0200, 0x41);
+    CHECK(receivers(t, 0x41) == 0b0100);
+    CHECK(t.read(Reg::ICR_LOW) == 0);
+    CHECK(t.read(Reg::ICR_HIGH) == 0x0900'0000);
+    CHECK(t.apic(0).write_msr(LocalApic::msr_apic_base, t.apic(0).apic_base() | bit(10)));
+    t.apic(0).send_notification(3, 0x42);
+    CHECK(receivers(t, 0x42) == 0b1000);
+}
+
 TEST_CASE("MSI: address and data name destination, vector and mode; other addresses are not messages [SDM 3A "
           "10.11]") {
     ApicHarness t(2);

@@ -48,7 +48,7 @@ public:
         if (exits) return stopped(Stop::Kind::world_switch);
         return {};
     }
-    Result<void> rdmsr(Cpu&, const Insn&, u32) override { return stopped(Stop::Kind::world_switch); }
+    Result<bool> rdmsr(Cpu&, const Insn&, u32, u64&) override { return stopped(Stop::Kind::world_switch); }
     Result<bool> cr8_write(Cpu&, const Insn&, u64 value) override {
         cr8 = value;
         return true;

@@ -51,6 +51,7 @@ void VmxHarness::on(Control control, bool value) {
         control.group == ControlGroup::pin_based   ? F::pin_based_vm_execution_controls
         : control.group == ControlGroup::primary   ? F::primary_processor_based_vm_execution_controls
         : control.group == ControlGroup::secondary ? F::secondary_processor_based_vm_execution_controls
+        : control.group == ControlGroup::tertiary  ? F::tertiary_processor_based_vm_execution_controls
         : control.group == ControlGroup::vm_exit   ? F::primary_vm_exit_controls
         : control.group == ControlGroup::vm_entry  ? F::vm_entry_controls
                                                    : F::vm_function_controls;

@@ -24,9 +24,20 @@ public:
     void set_cr8(u8 value) override { tpr = value; }
     bool read_msr(u32, u64&) override { return false; }
     bool write_msr(u32, u64) override { return false; }
+    void end_of_interrupt() override { ++eois; }
+    void send_notification(u32 destination, u8 notification) override {
+        sent.push_back({destination, notification});
+    }
 
     int vector = -1;
     u8 tpr = 0;
+    unsigned eois = 0;
+    struct Notification {
+        u32 destination;
+        u8 vector;
+        bool operator==(const Notification&) const = default;
+    };
+    std::vector<Notification> sent;
 };
 
 /// Remembers the last record of each kind.
@@ -67,6 +78,7 @@ public:
     static constexpr u64 vmxon_region = 0x20'0000, vmcs_region = 0x20'1000, io_bitmap_a = 0x20'2000,
                          io_bitmap_b = 0x20'3000, msr_bitmap = 0x20'4000, virtual_apic = 0x20'5000,
                          msr_area = 0x20'6000, pml = 0x20'7000, spare_region = 0x20'8000,
+                         apic_access = 0x20'B000, posted_interrupts = 0x20'C000, pid_pointers = 0x20'D000,
                          ept_tables = 0x21'0000, page_directory = 0x22'0000;
     static constexpr u64 launch_address = 0x30'0000, exit_address = 0x30'1000;
 

@@ -6,6 +6,24 @@ namespace exeunt::test::entry_rules {
 
 namespace {
 
+void delivers_virtual_interrupts(T& t) {
+    t.on(primary::use_tpr_shadow);
+    t.on(pin_based::external_interrupt_exiting);
+    t.on(secondary::virtual_interrupt_delivery);
+}
+void processes_posted_interrupts(T& t) {
+    delivers_virtual_interrupts(t);
+    t.on(vm_exit::acknowledge_interrupt_on_exit);
+    t.on(pin_based::process_posted_interrupts);
+    t.set(F::posted_interrupt_descriptor_address, T::posted_interrupts);
+}
+void virtualizes_ipis(T& t) {
+    t.on(primary::use_tpr_shadow);
+    t.on(primary::activate_tertiary_controls);
+    t.on(tertiary::ipi_virtualization);
+    t.set(F::pid_pointer_table_address, T::pid_pointers);
+}
+
 const RuleCase control_cases[] = {
     {"controls.pin_based.reserved_bits", nothing,
      [](T& t) { clear_bits(t, F::pin_based_vm_execution_controls, 2); }},
@@ -53,6 +71,74 @@ const RuleCase control_cases[] = {
          t.set(F::tpr_threshold, 7);
      },
      [](T& t) { t.write(T::virtual_apic + 0x80, 0x6F, 1); }},
+    {"controls.tertiary.reserved_bits",
+     [](T& t) { // without activation nobody looks
+         t.set(F::tertiary_processor_based_vm_execution_controls, ~u64{0});
+     },
+     [](T& t) { t.on(primary::activate_tertiary_controls); }},
+    {"controls.apic_access.bits_11_0",
+     [](T& t) {
+         t.on(secondary::virtualize_apic_accesses);
+         t.set(F::apic_access_address, T::apic_access);
+     },
+     [](T& t) { t.set(F::apic_access_address, T::apic_access + 0x800); }},
+    {"controls.apic_access.width",
+     [](T& t) {
+         t.on(secondary::virtualize_apic_accesses);
+         t.set(F::apic_access_address, width - 0x1000);
+     },
+     [](T& t) { t.set(F::apic_access_address, width); }},
+    {"controls.virtualize_x2apic_mode.tpr_shadow",
+     [](T& t) {
+         t.on(primary::use_tpr_shadow);
+         t.on(secondary::virtualize_x2apic_mode);
+     },
+     [](T& t) { t.off(primary::use_tpr_shadow); }},
+    {"controls.apic_register_virtualization.tpr_shadow",
+     [](T& t) {
+         t.on(primary::use_tpr_shadow);
+         t.on(secondary::apic_register_virtualization);
+     },
+     [](T& t) { t.off(primary::use_tpr_shadow); }},
+    {"controls.virtual_interrupt_delivery.tpr_shadow", delivers_virtual_interrupts,
+     [](T& t) { t.off(primary::use_tpr_shadow); }},
+    {"controls.ipi_virtualization.tpr_shadow", virtualizes_ipis,
+     [](T& t) { t.off(primary::use_tpr_shadow); }},
+    {"controls.virtualize_x2apic_mode.apic_accesses",
+     [](T& t) {
+         t.on(primary::use_tpr_shadow);
+         t.on(secondary::virtualize_x2apic_mode);
+     },
+     [](T& t) { t.on(secondary::virtualize_apic_accesses); }},
+    {"controls.virtual_interrupt_delivery.external_interrupt_exiting", delivers_virtual_interrupts,
+     [](T& t) { t.off(pin_based::external_interrupt_exiting); }},
+    {"controls.posted_interrupts.virtual_interrupt_delivery", processes_posted_interrupts,
+     [](T& t) { t.off(secondary::virtual_interrupt_delivery); }},
+    {"controls.posted_interrupts.acknowledge_interrupt_on_exit", processes_posted_interrupts,
+     [](T& t) { t.off(vm_exit::acknowledge_interrupt_on_exit); }},
+    {"controls.posted_interrupts.notification_vector",
+     [](T& t) {
+         processes_posted_interrupts(t);
+         t.set(F::posted_interrupt_notification_vector, 0xFF);
+     },
+     [](T& t) { t.set(F::posted_interrupt_notification_vector, 0x100); }},
+    {"controls.posted_interrupts.descriptor.bits_5_0", processes_posted_interrupts,
+     [](T& t) { set_bits(t, F::posted_interrupt_descriptor_address, 0x20); }},
+    {"controls.posted_interrupts.descriptor.width",
+     [](T& t) {
+         processes_posted_interrupts(t);
+         t.set(F::posted_interrupt_descriptor_address, width - 0x40);
+     },
+     [](T& t) { t.set(F::posted_interrupt_descriptor_address, width); }},
+    {"controls.pid_pointer_table.address", virtualizes_ipis,
+     [](T& t) { set_bits(t, F::pid_pointer_table_address, 4); }},
+    {"controls.pid_pointer_table.last_entry",
+     [](T& t) {
+         virtualizes_ipis(t);
+         t.set(F::pid_pointer_table_address, width - 0x18);
+         t.set(F::last_pid_pointer_index, 2);
+     },
+     [](T& t) { t.set(F::last_pid_pointer_index, 3); }},
     {"controls.virtual_nmis",
      [](T& t) {
          t.on(pin_based::nmi_exiting);

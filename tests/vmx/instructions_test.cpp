@@ -179,7 +179,7 @@ TEST_CASE(
     t.cpu.r[RCX] = 0x4003; // a high access of a 32-bit field
     CHECK(t.error_of(vmread, 0) == 12);
     CHECK(t.error_of(vmwrite, 0) == 12);
-    t.cpu.r[RCX] = 0x2016; // posted interrupts are not offered
+    t.cpu.r[RCX] = 0x2040; // HLAT is not offered
     CHECK(t.error_of(vmread, 0) == 12);
     t.cpu.r[RCX] = 0x1'0000'4000; // bits 63:32 count in 64-bit mode
     CHECK(t.error_of(vmread, 0) == 12);

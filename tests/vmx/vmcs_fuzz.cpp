@@ -155,7 +155,7 @@ void Machine::write_field(F field, u64 value) {
 
 u64 Machine::mutated(Random& random, F field) {
     const u64 now = (*t_.vmx.current())[field], r = random.next();
-    switch (r % 18) {
+    switch (r % 19) {
     case 0: return random.next();
     case 1: return 0;
     case 2: return ~u64{0};
@@ -199,7 +199,9 @@ void Machine::combine(Random& random) {
     constexpr F addresses[] = {F::address_of_io_bitmap_a, F::address_of_msr_bitmaps,
                                F::virtual_apic_address,   F::pml_address,
                                F::eptp_list_address,      F::vmread_bitmap_address,
-                               F::vmwrite_bitmap_address, F::virtualization_exception_information_address};
+                               F::vmwrite_bitmap_address, F::virtualization_exception_information_address,
+                               F::apic_access_address,    F::posted_interrupt_descriptor_address,
+                               F::pid_pointer_table_address};
     switch (r % 18) {
     case 0:
         also(F::vm_entry_interruption_information, 0x8000'0000 | part(8, 0x1000));
@@ -269,6 +271,16 @@ void Machine::combine(Random& random) {
     case 13:
         also(F::guest_ldtr_access_rights, 0x82 | (r & bit(8) ? 0x8000 : 0));
         also(F::guest_ldtr_limit, low_mask(static_cast<unsigned>(part(16, 33))) - part(32, 2));
+        break;
+    case 17:
+        also_set(F::primary_processor_based_vm_execution_controls, 0x8002'0000 | part(8, 4) << 20);
+        also(F::secondary_processor_based_vm_execution_controls, part(16, 0x400) & 0x311);
+        also(F::tertiary_processor_based_vm_execution_controls, part(26, 8) ? part(29, 2) << 4 : 0x20);
+        also_set(F::pin_based_vm_execution_controls, part(30, 2) << 7 | part(31, 4) % 3);
+        if (r & bit(33)) also_set(F::primary_vm_exit_controls, 0x8000);
+        also(addresses[8 + part(34, 3)], part(36, 2) ? edge + part(37, 16) * 8 : u64{VmxHarness::pml});
+        also(F::last_pid_pointer_index, part(41, 0x10));
+        also(F::posted_interrupt_notification_vector, part(45, 0x200));
         break;
     case 14:
         also_set(F::vm_entry_controls, 4);

@@ -46,6 +46,10 @@ constexpr Predicate controls_table[] = {
      [](const I& s) {
          return !s.proc(31) || allowed(s.msr_proc2, s[F::secondary_processor_based_vm_execution_controls]);
      }},
+    {"controls.tertiary.reserved_bits", controls,
+     [](const I& s) {
+         return !s.proc(17) || (s[F::tertiary_processor_based_vm_execution_controls] & ~s.msr_proc3) == 0;
+     }},
     {"controls.cr3_target_count", controls,
      [](const I& s) { return s[F::cr3_target_count] <= extract(s.misc, 24, 16); }},
     {"controls.io_bitmaps.bits_11_0", controls,
@@ -71,6 +75,42 @@ constexpr Predicate controls_table[] = {
          if (!s.proc(21) || s.proc2(0) || s.proc2(9) || !page(s, F::virtual_apic_address)) return true;
          const u32 vtpr = s.memory->load<u8>(Physical{s[F::virtual_apic_address] + 0x80});
          return s[F::tpr_threshold] % 16 <= vtpr / 16;
+     }},
+    {"controls.apic_access.bits_11_0", controls,
+     [](const I& s) { return !s.proc2(0) || aligned(s[F::apic_access_address], 4096); }},
+    {"controls.apic_access.width", controls,
+     [](const I& s) { return !s.proc2(0) || fits(s, s[F::apic_access_address]); }},
+    {"controls.virtualize_x2apic_mode.tpr_shadow", controls,
+     [](const I& s) { return s.proc(21) || !s.proc2(4); }},
+    {"controls.apic_register_virtualization.tpr_shadow", controls,
+     [](const I& s) { return s.proc(21) || !s.proc2(8); }},
+    {"controls.virtual_interrupt_delivery.tpr_shadow", controls,
+     [](const I& s) { return s.proc(21) || !s.proc2(9); }},
+    {"controls.ipi_virtualization.tpr_shadow", controls,
+     [](const I& s) { return s.proc(21) || !s.proc3(4); }},
+    {"controls.virtualize_x2apic_mode.apic_accesses", controls,
+     [](const I& s) { return !(s.proc2(0) && s.proc2(4)); }},
+    {"controls.virtual_interrupt_delivery.external_interrupt_exiting", controls,
+     [](const I& s) { return s.pin(0) || !s.proc2(9); }},
+    {"controls.posted_interrupts.virtual_interrupt_delivery", controls,
+     [](const I& s) { return s.proc2(9) || !s.pin(7); }},
+    {"controls.posted_interrupts.acknowledge_interrupt_on_exit", controls,
+     [](const I& s) { return s.exit(15) || !s.pin(7); }},
+    {"controls.posted_interrupts.notification_vector", controls,
+     [](const I& s) { return !s.pin(7) || s[F::posted_interrupt_notification_vector] < 256; }},
+    {"controls.posted_interrupts.descriptor.bits_5_0", controls,
+     [](const I& s) { return !s.pin(7) || aligned(s[F::posted_interrupt_descriptor_address], 64); }},
+    {"controls.posted_interrupts.descriptor.width", controls,
+     [](const I& s) { return !s.pin(7) || fits(s, s[F::posted_interrupt_descriptor_address]); }},
+    {"controls.pid_pointer_table.address", controls,
+     [](const I& s) {
+         const u64 table = s[F::pid_pointer_table_address];
+         return !s.proc3(4) || (aligned(table, 8) && fits(s, table));
+     }},
+    {"controls.pid_pointer_table.last_entry", controls,
+     [](const I& s) {
+         const u64 last = s[F::pid_pointer_table_address] + s[F::last_pid_pointer_index] * 8;
+         return !s.proc3(4) || fits(s, last + 7);
      }},
     {"controls.virtual_nmis", controls, [](const I& s) { return s.pin(3) || !s.pin(5); }},
     {"controls.nmi_window_exiting", controls, [](const I& s) { return s.pin(5) || !s.proc(22); }},
