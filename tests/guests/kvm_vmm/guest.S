@@ -14,6 +14,9 @@
 .set TOUCH_PAGES, 4096
 .set DIRTY, 0x4000000
 .set COUNTER, 0x50000
+.set LOCAL_APIC, 0xFEE00000
+.set X2APIC, 0x400
+.set IPIS, 40                           /* vm.h */
 .set KVM_SIGNATURE_LEAF, 0x40000000
 
 .macro PROGRAM name
@@ -257,6 +260,25 @@ PROGRAM guest_handlers
     mov edx, PORT_RESULT
     out dx, eax
     iretq
+    /* vector 41H, an interprocessor interrupt: count, end of interrupt; R13: IA32_APIC_BASE */
+    .org guest_handlers + 0xC0
+    lock inc dword ptr [COUNTER]
+    push rax
+    push rcx
+    push rdx
+    xor eax, eax
+    xor edx, edx
+    test r13d, X2APIC
+    jnz 1f
+    mov ecx, LOCAL_APIC + 0xB0
+    mov [rcx], eax
+    jmp 2f
+1:  mov ecx, 0x80B
+    wrmsr
+2:  pop rdx
+    pop rcx
+    pop rax
+    iretq
 END guest_handlers
 
 /* Interrupts from KVM_INTERRUPT: ten while halted, ten through an interrupt window. */
@@ -345,4 +367,63 @@ PROGRAM guest_smp
     RESULT
     hlt
 END guest_smp
+
+/* Two CPUs with the local APICs of the kernel. The first interrupts itself ten times, and the second IPIS times: half
+ * of them while it runs, half while it halts. COUNTER + 8: X2APIC or 0; COUNTER + 12: the second is ready. */
+PROGRAM guest_ipis
+    mov ecx, 0x1B                       /* IA32_APIC_BASE */
+    rdmsr
+    or eax, [COUNTER + 8]
+    wrmsr
+    mov r13d, eax
+    test r13d, X2APIC
+    jnz 1f
+    mov ebx, LOCAL_APIC
+    mov dword ptr [rbx + 0xF0], 0x1FF
+    jmp 2f
+1:  mov ecx, 0x80F
+    mov eax, 0x1FF
+    xor edx, edx
+    wrmsr
+2:  test edi, edi
+    jz 5f
+
+    sti                                 /* the second */
+    mov dword ptr [COUNTER + 12], 1
+3:  cmp dword ptr [COUNTER], 10 + IPIS / 2
+    jb 3b
+4:  cli
+    cmp dword ptr [COUNTER], 10 + IPIS
+    jae 9f
+    sti
+    hlt
+    jmp 4b
+
+5:  sti                                 /* the first */
+    xor r12d, r12d
+6:  mov eax, 0x44041                    /* self */
+    cmp r12d, 10
+    jb 7f
+    cmp dword ptr [COUNTER + 12], 0
+    jz 6b
+    mov eax, 0x4041
+7:  test r13d, X2APIC
+    jnz 8f
+    mov dword ptr [rbx + 0x310], 1 << 24
+    mov [rbx + 0x300], eax
+    jmp 10f
+8:  mov ecx, 0x830
+    mov edx, 1
+    wrmsr
+10: inc r12d
+11: pause
+    cmp [COUNTER], r12d
+    jb 11b
+    cmp r12d, 10 + IPIS
+    jb 6b
+9:  cli
+    mov edx, PORT_DONE
+    out dx, al
+    hlt
+END guest_ipis
 .section .note.GNU-stack, "", @progbits

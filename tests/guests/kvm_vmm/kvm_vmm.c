@@ -27,6 +27,7 @@ PROGRAM(guest_pic);
 PROGRAM(guest_steps);
 PROGRAM(guest_dirty);
 PROGRAM(guest_smp);
+PROGRAM(guest_ipis);
 
 static int passed, failed;
 int kvm;
@@ -297,6 +298,44 @@ static void test_several_cpus(int count) {
     end_vm(&vm);
 }
 
+static void* run_to_end(void* argument) {
+    struct Vcpu* vcpu = argument;
+    while (!vcpu->interrupts_done) {
+        const int reason = run_once(vcpu);
+        if (reason == KVM_EXIT_IO) continue;
+        describe_unexpected(vcpu, reason);
+        return NULL;
+    }
+    return vcpu;
+}
+
+static void test_ipis(uint32_t mode) {
+    struct Vm vm = make_vm(true);
+    load(&vm, LONG_CODE, guest_ipis, guest_ipis_end);
+    ((uint32_t*)(vm.memory + COUNTER))[2] = mode;
+    struct Vcpu vcpus[2];
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) {
+        vcpus[i] = make_vcpu(&vm, i);
+        start_long(&vcpus[i], i);
+        struct kvm_mp_state running = {.mp_state = KVM_MP_STATE_RUNNABLE}; /* no INIT, no SIPI */
+        CALL(vcpus[i].fd, KVM_SET_MP_STATE, &running);
+    }
+    for (int i = 0; i < 2; i++)
+        if (pthread_create(&threads[i], NULL, run_to_end, &vcpus[i])) give_up("pthread_create");
+    bool good = true;
+    for (int i = 0; i < 2; i++) {
+        void* ended;
+        pthread_join(threads[i], &ended);
+        good = good && ended;
+    }
+    const uint32_t counter = *(uint32_t*)(vm.memory + COUNTER);
+    check(good && counter == 10 + IPIS, "local APICs in the kernel, %s: %u interrupts",
+          mode ? "x2APIC mode" : "xAPIC mode", counter);
+    for (int i = 0; i < 2; i++) end_vcpu(&vcpus[i]);
+    end_vm(&vm);
+}
+
 /* ---- start ---- */
 
 static int open_kvm(void) {
@@ -341,6 +380,8 @@ int main(int argc, char** argv) {
     test_single_step();
     test_dirty_log();
     test_several_cpus(vcpus);
+    test_ipis(0);
+    test_ipis(X2APIC);
     printf("kvm_vmm: %d passed, %d failed\n", passed, failed);
     return failed != 0;
 }

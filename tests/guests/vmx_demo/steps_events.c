@@ -6,6 +6,7 @@
  * 3B 17.3.1.1); Bochs 2.7 saves RF = 0. */
 #define STEPS_FILE "3"
 #include "guest_memory.h"
+#include "local_apic.h"
 #include "step.h"
 #include "vmx.h"
 
@@ -14,44 +15,8 @@
 #define BP_GATE_ENTRY(vector) ((vector)*8 | 2) /* error code: an entry of the IDT */
 #define EXT 1                                  /* error code: event external to the program */
 
-/* ---- the local APIC (SDM 3A ch. 10) ---- */
-
-enum {
-    APIC_ID = 0x020,
-    EOI = 0x0B0,
-    SVR = 0x0F0,
-    IRR = 0x200,
-    ICR_LOW = 0x300,
-    ICR_HIGH = 0x310,
-    LVT_LINT0 = 0x350
-};
-enum { ICR_SELF = 1 << 18, ICR_ASSERT = 1 << 14, ICR_NMI = 4 << 8 };
-#define SELF_VECTOR 0x50
-
-static volatile u32* apic(u32 offset) { return (volatile u32*)(LOCAL_APIC + offset); }
-
-static void apic_on(void) {
-    wrmsr(IA32_APIC_BASE, rdmsr(IA32_APIC_BASE) | BIT(11));
-    *apic(SVR) = 0x1FF;
-    *apic(LVT_LINT0) = 1 << 16; /* masked: nothing from the 8259s */
-}
-
-static int self_vector_pending(void) { return *apic(IRR + SELF_VECTOR / 32 * 16) >> SELF_VECTOR % 32 & 1; }
-
-static void send_self_interrupt(void) {
-    apic_on();
-    *apic(ICR_LOW) = ICR_SELF | ICR_ASSERT | SELF_VECTOR;
-    while (!self_vector_pending()) {}
-}
-
 static const char* interrupt_stays_pending(void) {
     return self_vector_pending() ? 0 : "the interrupt is no longer pending in the local APIC";
-}
-
-static const char* end_of_interrupt(void) {
-    const char* wrong = self_vector_pending() ? "the interrupt is still pending in the local APIC" : 0;
-    *apic(EOI) = 0;
-    return wrong;
 }
 
 static void guest_sends_nmi(void) {

@@ -1,4 +1,4 @@
-/* EPT: violations, misconfigurations, accessed and dirty flags, the log; accesses to the APIC-access page.
+/* EPT: violations, misconfigurations, accessed and dirty flags, the log.
  * SDM 3C 28.2 "The Extended Page Table Mechanism (EPT)", Table 27-7.
  *
  * RFLAGS.RF is saved as 1 by exits of this kind outside event delivery (SDM 3C 27.3.3); Bochs 2.7 saves 0. */
@@ -20,12 +20,10 @@
 #define WRITE_ONLY 6
 #define BAD_TYPE 7
 #define GUEST_READ 9
-#define APIC_ACCESS 11
 _Static_assert(EPT_ABSENT == page_ept_absent && READ_ONLY == page_ept_read &&
                    READ_EXECUTE == page_ept_read_execute && READ_WRITE == page_ept_read_write &&
                    EXECUTE_ONLY == page_ept_execute && WRITE_ONLY == page_ept_write &&
-                   BAD_TYPE == page_ept_bad_type && GUEST_READ == page_guest_read &&
-                   APIC_ACCESS == page_apic_access,
+                   BAD_TYPE == page_ept_bad_type && GUEST_READ == page_guest_read,
                "page numbers agree");
 
 static int has_execute_only(void) { return vmx.ept_vpid_cap & ept_cap_execute_only; }
@@ -158,17 +156,4 @@ STEP(pml_full, "log full: the exit is before the write",
      .secondary = enable_ept | enable_pml, .before = {WITH_ACCESSED_AND_DIRTY, {pml_index, 0xFFFF}},
      .prepare = low_memory_is_dirty, .reason = exit_page_modification_log_full,
      .qualification_undefined = ~BIT(12), .rf = rf_set, .check = not_dirty)
-#undef GROUP
-
-/* ------------------------------------------------------------------------------------------------------- */
-#define GROUP "APIC-access page (SDM 3C 29.4, Table 27-6)"
-
-enum { linear_read = 0, linear_write = 1 };
-STEP(apic_read, "read at offset 20H", "mov ebx, " IN_WINDOW(APIC_ACCESS, 0x20) "\n 9: mov eax, [rbx]",
-     .secondary = enable_ept | virtualize_apic_accesses, .reason = exit_apic_access,
-     .qualification = APIC_ACCESS_QUALIFICATION(0x20, linear_read), .rf = rf_set)
-STEP(apic_write, "write at offset B0H",
-     "mov ebx, " IN_WINDOW(APIC_ACCESS, 0xB0) "\n 9: mov dword ptr [rbx], 0",
-     .secondary = enable_ept | virtualize_apic_accesses, .reason = exit_apic_access,
-     .qualification = APIC_ACCESS_QUALIFICATION(0xB0, linear_write), .rf = rf_set)
 #undef GROUP

@@ -21,6 +21,7 @@ enum ExitReason {
 #define nmi_exiting BIT(3)
 #define virtual_nmis BIT(5)
 #define activate_vmx_preemption_timer BIT(6)
+#define process_posted_interrupts BIT(7)
 
 /* SDM 3C Table 24-6 "Definitions of Primary Processor-Based VM-Execution Controls" */
 #define interrupt_window_exiting BIT(2)
@@ -32,6 +33,7 @@ enum ExitReason {
 #define rdtsc_exiting BIT(12)
 #define cr3_load_exiting BIT(15)
 #define cr3_store_exiting BIT(16)
+#define activate_tertiary_controls BIT(17)
 #define cr8_load_exiting BIT(19)
 #define cr8_store_exiting BIT(20)
 #define use_tpr_shadow BIT(21)
@@ -50,13 +52,19 @@ enum ExitReason {
 #define enable_ept BIT(1)
 #define descriptor_table_exiting BIT(2)
 #define enable_rdtscp BIT(3)
+#define virtualize_x2apic_mode BIT(4)
 #define enable_vpid BIT(5)
 #define wbinvd_exiting BIT(6)
 #define unrestricted_guest BIT(7)
+#define apic_register_virtualization BIT(8)
+#define virtual_interrupt_delivery BIT(9)
 #define rdrand_exiting BIT(11)
 #define enable_invpcid BIT(12)
 #define rdseed_exiting BIT(16)
 #define enable_pml BIT(17)
+
+/* Tertiary processor-based VM-execution controls, of later editions */
+#define ipi_virtualization BIT(4)
 
 /* SDM 3C Table 24-10 "Definitions of VM-Exit Controls" */
 #define save_debug_controls BIT(2)

@@ -7,6 +7,7 @@ PAGE_OF_MEMORY u8 vmxon_region[4096], vmcs_region[4096], spare_region[4096];
 PAGE_OF_MEMORY u8 io_bitmap_a[4096], io_bitmap_b[4096], msr_bitmap[4096];
 PAGE_OF_MEMORY u8 virtual_apic_page[4096];
 PAGE_OF_MEMORY u64 page_modification_log[512];
+__attribute__((aligned(64))) u64 posted_interrupt_descriptor[8], pid_pointer_table[1];
 __attribute__((aligned(16))) u64 msr_area[8];
 
 struct Vmx vmx;
@@ -27,6 +28,8 @@ static void read_capabilities(void) {
         vmx.secondary = rdmsr(IA32_VMX_PROCBASED_CTLS2);
         vmx.secondary_allowed = (u32)(vmx.secondary >> 32);
     }
+    if (vmx.primary >> 32 & activate_tertiary_controls)
+        vmx.tertiary_allowed = rdmsr(IA32_VMX_PROCBASED_CTLS3);
     if (vmx.secondary_allowed & (enable_ept | enable_vpid)) vmx.ept_vpid_cap = rdmsr(IA32_VMX_EPT_VPID_CAP);
 }
 
@@ -107,6 +110,18 @@ static void control_fields(void) {
     }
     if (vmx.secondary_allowed & virtualize_apic_accesses)
         vmwrite(apic_access_address, (u64)window_memory + PAGE(page_apic_access));
+    if (vmx.secondary_allowed & virtual_interrupt_delivery) {
+        vmwrite(guest_interrupt_status, 0);
+        for (u32 n = 0; n < 4; n++) vmwrite(eoi_exit_bitmap_0 + 2 * n, 0);
+    }
+    if (vmx.pin >> 32 & process_posted_interrupts) {
+        vmwrite(posted_interrupt_notification_vector, 0x50);
+        vmwrite(posted_interrupt_descriptor_address, (u64)posted_interrupt_descriptor);
+    }
+    if (vmx.tertiary_allowed & ipi_virtualization) {
+        vmwrite(pid_pointer_table_address, (u64)pid_pointer_table);
+        vmwrite(last_pid_pointer_index, 0);
+    }
     if (vmx.secondary_allowed & enable_vpid) vmwrite(virtual_processor_identifier, 1);
     if (vmx.secondary_allowed & enable_ept)
         vmwrite(ept_pointer, (u64)ept_pml4 | 3 << 3 | 6); /* 4 levels, write back */

@@ -25,6 +25,7 @@ struct Vmx {
     u64 basic, misc, ept_vpid_cap;
     u64 pin, primary, secondary, exit, entry; /* low half: must be 1; high half: may be 1 */
     u32 secondary_allowed;
+    u64 tertiary_allowed;
 };
 extern struct Vmx vmx;
 extern struct GuestRegisters guest_registers;
@@ -35,6 +36,7 @@ extern u8 vmxon_region[4096], vmcs_region[4096], spare_region[4096];
 extern u8 io_bitmap_a[4096], io_bitmap_b[4096], msr_bitmap[4096];
 extern u8 virtual_apic_page[4096];
 extern u64 page_modification_log[512];
+extern u64 posted_interrupt_descriptor[8], pid_pointer_table[1];
 extern u64 msr_area[8]; /* four entries of 16 bytes */
 
 /* Null, or why this processor cannot enter VMX operation. */
