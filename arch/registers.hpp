@@ -31,8 +31,13 @@ inline constexpr u64 VME = bit(0), PVI = bit(1), TSD = bit(2), DE = bit(3), PSE 
 
 namespace EFER {
 inline constexpr u64 SCE = bit(0), LME = bit(8), LMA = bit(10), NXE = bit(11), SVME = bit(12), LMSLE = bit(13),
-                     FFXSR = bit(14), TCE = bit(15);
+                     FFXSR = bit(14), TCE = bit(15), MCOMMIT = bit(17);
 }  // namespace EFER
+
+/// SDM 3B 17.4.1 "IA32_DEBUGCTL MSR"; APM 2 13.1.1.6 "Debug-Control MSR".
+namespace DEBUGCTL {
+inline constexpr u64 LBR = bit(0), BTF = bit(1);
+}  // namespace DEBUGCTL
 
 namespace XCR0 {
 inline constexpr u64 X87 = bit(0), SSE = bit(1), AVX = bit(2), PKRU = bit(9);

@@ -223,6 +223,8 @@ CpuidResult leaf_8000_0008(const Cpu& cpu) {
     CpuidResult r = feature_bits(cpu, 0x8000'0008, 0);
     r.eax = cpu.model.physical_bits | cpu.model.linear_bits << 8;
     if (cpu.model.vendor == Vendor::amd) r.ecx = (cpu.cpu_count - 1) | package_shift(cpu) << 12;
+    if (cpu.has(Feature::INVLPGB)) r.edx |= invlpgb_count_max;
+    if (cpu.has(Feature::RDPRU)) r.edx |= 1u << 16; // the highest register is APERF
     return r;
 }
 

@@ -5,6 +5,9 @@
 
 namespace exeunt {
 
+/// INVLPGB: how many pages more than one it takes at most (APM 3 E.4.7 "Function 8000_0008h", InvlpgbCountMax).
+inline constexpr u32 invlpgb_count_max = 7;
+
 struct Cpu;
 struct CpuModel;
 

@@ -5,6 +5,7 @@
 // the dispatcher. Every tick is exact: a block that would overrun the countdown is executed instruction by
 // instruction, and a handler that stops gives back the ticks that did not happen.
 #include "cpu/blocks.hpp"
+#include "cpu/branch_records.hpp"
 #include "cpu/fast/threaded.hpp"
 #include "cpu/instructions.hpp"
 
@@ -233,7 +234,7 @@ Handler end_of_block_handler() { return end_of_block; }
 /// Whether the next instruction must be executed alone, with a look at the boundary before and after it.
 bool Cpu::must_step() const {
     if ((flags.rest & (RFLAGS::TF | RFLAGS::RF)) || shadow != Shadow::none || retry_single_) return true;
-    if (dr7 & DR7::enables) return true;
+    if ((dr7 & DR7::enables) || (debugctl & DEBUGCTL::LBR)) return true;
     return in_guest && virtualization->single_step(*this);
 }
 
@@ -291,9 +292,11 @@ Stop Cpu::settle(const Stop& stop) {
 
 /// After an instruction executed alone: traps, and the flags that last one instruction.
 Stop Cpu::after_step(u64 rip_before, bool trap_flag) {
+    const bool branched = rip != rip_before + stepped_length_;
+    if (branched && !repeating && !event_delivered && (debugctl & DEBUGCTL::LBR))
+        record_branch(*this, rip_before, rip);
     if (trap_flag && !event_delivered) {
-        const bool branch_only = debugctl & bit(1);
-        const bool branched = rip != rip_before + stepped_length_;
+        const bool branch_only = debugctl & DEBUGCTL::BTF;
         if (!branch_only || branched) pending_debug |= DR6::BS;
     }
     return {};
@@ -304,6 +307,10 @@ Result<void> Cpu::own_events() {
     const bool held = virtualization->events_held(*this);
     if (init_pending && !held && !virtualization->init_blocked(*this)) {
         init_pending = false;
+        if (virtualization->redirects_init(*this)) {
+            constexpr u32 redirected_init = 1; // APM 2 8.2.24 "#SX—Security Exception (Vector 30)"
+            return deliver_trap({.vector = static_cast<u8>(Vector::SX), .has_error = true, .error = redirected_init});
+        }
         // A SIPI that is pending, too, came after the INIT (signals).
         const bool sipi = sipi_pending;
         reset(true);
@@ -334,6 +341,8 @@ Result<void> Cpu::own_events() {
         return deliver_trap(Event{.vector = 2, .type = Event::Type::nmi});
     }
     if (shadow != Shadow::none || held) return {};
+    if (in_guest && virtualization->take_virtual_nmi(*this))
+        return deliver_trap(Event{.vector = 2, .type = Event::Type::nmi, .injected = true});
     u8 virtual_vector = 0;
     if (in_guest && virtualization->take_virtual_interrupt(*this, virtual_vector))
         return deliver_trap(Event{.vector = virtual_vector, .type = Event::Type::external_interrupt});

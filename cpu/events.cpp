@@ -4,6 +4,8 @@
 // Not modelled: machine checks while one is in progress.
 #include "cpu/events.hpp"
 
+#include "cpu/branch_records.hpp"
+
 namespace exeunt {
 
 EventClass event_class(const Event& event) {
@@ -55,7 +57,7 @@ void leave_traces(Cpu& cpu, const Event& event) {
         // SDM 3A 17.2.3 "Debug Status Register (DR6)": only B0 to B3 are ever cleared by the processor.
         cpu.dr6 = (cpu.dr6 & ~u64{0xF}) | event.address | DR6::fixed1;
         cpu.dr7 &= ~DR7::GD;
-        cpu.debugctl &= ~u64{3}; // LBR, BTF (SDM 3A 17.4.1 "IA32_DEBUGCTL MSR")
+        cpu.debugctl &= ~(DEBUGCTL::LBR | DEBUGCTL::BTF); // (SDM 3A 17.4.1 "IA32_DEBUGCTL MSR")
     }
 }
 
@@ -121,11 +123,13 @@ Result<std::optional<Event>> combine(Cpu& cpu, const Event& first, const Event& 
 
 /// Delivers `event`, about which everybody has been asked, and what comes of it.
 Result<void> deliver_asked(Cpu& cpu, Event event) {
+    const u64 source = cpu.rip;
     for (;;) {
         cpu.delivering = event;
         const Result<void> called = call_handler(cpu, event);
         if (called.ok()) {
             cpu.delivering.reset();
+            if (cpu.debugctl & DEBUGCTL::LBR) record_event(cpu, source, cpu.rip);
             cpu.event_delivered = true;
             cpu.activity = Activity::active;
             cpu.clear_shadow();

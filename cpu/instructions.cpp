@@ -37,4 +37,14 @@ Result<void> gp_if_tsd(const Cpu& cpu, const Insn&) {
     return {};
 }
 
+Result<void> ud_if_tsd(const Cpu& cpu, const Insn& insn) {
+    if (!gp_if_tsd(cpu, insn).ok()) return undefined_opcode();
+    return {};
+}
+
+Result<void> ud_without_mcommit(const Cpu& cpu, const Insn&) {
+    if (!(cpu.control.efer & EFER::MCOMMIT)) return undefined_opcode();
+    return {};
+}
+
 }  // namespace exeunt

@@ -41,6 +41,8 @@ inline constexpr FaultCheck no_fault = nullptr;
 Result<void> gp_if_not_cpl0(const Cpu& cpu, const Insn& insn);   ///< #GP(0) unless CPL = 0
 Result<void> ud_if_not_protected(const Cpu& cpu, const Insn& insn);  ///< #UD in real and virtual-8086 mode
 Result<void> gp_if_tsd(const Cpu& cpu, const Insn& insn);        ///< RDTSC, RDTSCP: CR4.TSD and CPL > 0
+Result<void> ud_if_tsd(const Cpu& cpu, const Insn& insn);        ///< RDPRU: CR4.TSD and CPL > 0
+Result<void> ud_without_mcommit(const Cpu& cpu, const Insn& insn);  ///< #UD unless EFER.MCOMMIT = 1
 Result<void> gp_if_umip(const Cpu& cpu, const Insn& insn);       ///< #GP(0) if CR4.UMIP = 1 and CPL > 0
 Result<void> check_system_segment_load(const Cpu& cpu, const Insn& insn);   ///< LLDT, LTR: #UD, then #GP(0)
 Result<void> check_system_segment_store(const Cpu& cpu, const Insn& insn);  ///< SLDT, STR: #UD, then UMIP

@@ -59,6 +59,12 @@ Result<u64> spec_ctrl_write(Cpu& cpu, u64, u64 value) {
     return value;
 }
 
+/// APM 2 3.2.9 "Speculation Control MSRs": STIBP has a feature of its own.
+Result<u64> amd_spec_ctrl_write(Cpu& cpu, u64, u64 value) {
+    if ((value & 2) && !cpu.has(Feature::AMD_STIBP)) return refused();
+    return value;
+}
+
 // ---- Time
 // ------------------------------------------------------------------------------------------------------
 
@@ -79,6 +85,10 @@ Result<u64> tsc_adjust_write(Cpu& cpu, u64, u64 value) {
     move_tsc(cpu, offset);
     return u64{0};
 }
+
+/// MPERF and APERF: the frequency never changes, so both count ticks, from what was written on.
+Result<u64> ticks_read(Cpu& cpu, u64 stored) { return stored + cpu.now(); }
+Result<u64> ticks_write(Cpu& cpu, u64, u64 value) { return value - cpu.now(); }
 
 Result<u64> tsc_aux_read(Cpu& cpu, u64) { return cpu.tsc_aux; }
 Result<u64> tsc_aux_write(Cpu& cpu, u64, u64 value) { return set(cpu.tsc_aux, value); }
@@ -134,6 +144,7 @@ Result<u64> efer_write(Cpu& cpu, u64, u64 value) {
     if (cpu.has(Feature::SVM) && !(cpu.msrs->stored(vm_cr_msr) & bit(4))) allowed |= EFER::SVME;
     if (cpu.has(Feature::FFXSR)) allowed |= EFER::FFXSR;
     if (cpu.has(Feature::AutomaticIBRS)) allowed |= EFER_AIBRSE;
+    if (cpu.has(Feature::MCOMMIT)) allowed |= EFER::MCOMMIT;
     if ((value & EFER::LMSLE) && cpu.model.has(Quirk::amd_platform_msrs) && cpu.has(Feature::LM) &&
         !cpu.has(Feature::EferLmsleUnsupported))
         return cpu.unmodelled("EFER.LMSLE", "APM 2 4.12.2 \"Data Limit Checks in 64-bit Mode\"");
@@ -156,7 +167,8 @@ Result<u64> misc_enable_write(Cpu& cpu, u64, u64 value) {
 
 Result<u64> debugctl_read(Cpu& cpu, u64) { return cpu.debugctl; }
 Result<u64> debugctl_write(Cpu& cpu, u64, u64 value) {
-    if (value & 1) return cpu.unmodelled("IA32_DEBUGCTL.LBR", "SDM 3B 17.4.1 \"IA32_DEBUGCTL MSR\"");
+    if ((value & DEBUGCTL::LBR) && !cpu.model.has(Quirk::amd_platform_msrs))
+        return cpu.unmodelled("IA32_DEBUGCTL.LBR", "SDM 3B 17.4.1 \"IA32_DEBUGCTL MSR\"");
     cpu.debugctl = value;
     cpu.flags_changed();
     return u64{0};

@@ -57,6 +57,11 @@ u64 Msrs::stored(u32 index) const {
     return entry ? entry->value : 0;
 }
 
+u64* Msrs::slot(u32 index) {
+    Entry* entry = find(index);
+    return entry ? &entry->value : nullptr;
+}
+
 void Msrs::store(u32 index, u64 value) {
     if (Entry* entry = find(index)) entry->value = value;
 }

@@ -1,7 +1,7 @@
 // RDMSR and WRMSR out of rows: those of the core (cpu/msrs.inc), and what vmx, svm and others add.
 // SDM 3C Table 35-2 "IA-32 Architectural MSRs"; APM 2 App. A "MSR Cross-Reference".
 //
-// Not modelled: performance monitoring, last-branch records, microcode updates (BIOS_UPDT_TRIG stops the
+// Not modelled: performance monitoring, Intel's last-branch records, microcode updates (BIOS_UPDT_TRIG stops the
 // machine), RdMem and WrMem of AMD's fixed-range MTRRs (kept, without effect on where memory accesses go).
 #pragma once
 
@@ -50,6 +50,8 @@ public:
     /// What is stored, without rules: for those who own an MSR's behaviour. 0 when there is no such MSR.
     u64 stored(u32 index) const;
     void store(u32 index, u64 value);
+    /// The same place, for those who go there often; null when there is no such MSR. Valid until add().
+    u64* slot(u32 index);
 
     /// Power-up reset; INIT does not touch MSRs that are kept here.
     void reset();

@@ -24,6 +24,7 @@ public:
     Tick next_deadline(const Cpu&) override { return never; }
     bool interrupts_enabled(Cpu&) override { return false; }
     bool take_virtual_interrupt(Cpu&, u8&) override { return false; }
+    bool take_virtual_nmi(Cpu&) override { return false; }
     void iret(Cpu&) override {}
     Result<bool> cr8_read(Cpu&, const Insn&, u64&) override { return false; }
     Result<bool> cr8_write(Cpu&, const Insn&, u64) override { return false; }
@@ -33,6 +34,7 @@ public:
     bool cr0_allowed(const Cpu&, u64) override { return true; }
     bool cr4_allowed(const Cpu&, u64) override { return true; }
     bool init_blocked(const Cpu&) override { return false; }
+    bool redirects_init(const Cpu&) override { return false; }
     bool events_held(const Cpu&) override { return false; }
     const InsnRow* row(u16) const override { return nullptr; }
     void reset(Cpu&) override {}

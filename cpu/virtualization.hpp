@@ -92,6 +92,8 @@ public:
     virtual bool interrupts_enabled(Cpu& cpu) = 0;
     /// A virtual interrupt to be delivered through the guest's IDT now, if any (APICv, AVIC, SVM's V_IRQ).
     virtual bool take_virtual_interrupt(Cpu& cpu, u8& vector) = 0;
+    /// Delivers a virtual NMI (SVM's V_NMI) now, if one is due: true, and it is no longer pending.
+    virtual bool take_virtual_nmi(Cpu& cpu) = 0;
     /// IRET executed: NMI unblocking as the controls say.
     virtual void iret(Cpu& cpu) = 0;
     /// CR8 under TPR shadow or V_TPR: true when the extension answered.
@@ -109,6 +111,8 @@ public:
     virtual bool cr4_allowed(const Cpu& cpu, u64 value) = 0;
     /// INIT is blocked (VMX root operation) and stays pending.
     virtual bool init_blocked(const Cpu& cpu) = 0;
+    /// An INIT that would be taken now becomes #SX (SVM's VM_CR.R_INIT).
+    virtual bool redirects_init(const Cpu& cpu) = 0;
     /// GIF = 0 holds back every external event (SVM).
     virtual bool events_held(const Cpu& cpu) = 0;
     /// The row of one of the extension's own instructions (by ZydisMnemonic), or nullptr.

@@ -6,10 +6,10 @@
 
 namespace exeunt {
 
-std::unique_ptr<Virtualization> attach_extension(Cpu& cpu) {
+std::unique_ptr<Virtualization> attach_extension(Cpu& cpu, SvmInterconnect& interconnect) {
     if (cpu.has(Feature::VMX)) return std::make_unique<Vmx>(cpu);
-    if (cpu.has(Feature::SVM)) return std::make_unique<Svm>(cpu);
+    if (cpu.has(Feature::SVM)) return std::make_unique<Svm>(cpu, &interconnect);
     return nullptr;
 }
 
-}  // namespace exeunt
+} // namespace exeunt

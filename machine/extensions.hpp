@@ -7,8 +7,10 @@
 
 namespace exeunt {
 
-/// Makes the extension that the model offers answer for `cpu`: sets Cpu::virtualization and adds its MSRs. Null
-/// where the model has neither. Throws ModelError.
-std::unique_ptr<Virtualization> attach_extension(Cpu& cpu);
+class SvmInterconnect;
 
-}  // namespace exeunt
+/// Makes the extension that the model offers answer for `cpu`: sets Cpu::virtualization and adds its MSRs.
+/// Null where the model has neither. Throws ModelError.
+std::unique_ptr<Virtualization> attach_extension(Cpu& cpu, SvmInterconnect& interconnect);
+
+} // namespace exeunt

@@ -13,6 +13,7 @@
 #include "machine/loader.hpp"
 #include "machine/run_loop.hpp"
 #include "mmu/physical_memory.hpp"
+#include "svm/interconnect.hpp"
 
 #include <functional>
 #include <memory>
@@ -73,6 +74,7 @@ private:
     PhysicalMemory memory_;
     Bus bus_;
     RunLoop loop_;
+    SvmInterconnect svm_interconnect_;
     Clock clock_;
     std::function<void(u8)> serial_output_;
     Observer* observer_ = nullptr;

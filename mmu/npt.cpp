@@ -44,22 +44,28 @@ Stop Npt::refuse(GuestPhysical address, const SecondLevelAccess& access, u64 cau
     if (access.probe) return stopped(Stop::Kind::second_level);
     u64 error = cause | PFEC::U;
     if (access.paging_structure) {
-        error |= PFEC::W | NPF::guest_tables;
+        error |= NPF::guest_tables;
+        if (writes(access)) error |= PFEC::W;
     } else {
         error |= NPF::final_address;
         if (access.type == AccessType::write) error |= PFEC::W;
         const bool reports_fetch = (host_.efer & EFER::NXE) && (host_.cr4 & CR4::PAE);
         if (access.type == AccessType::execute && reports_fetch) error |= PFEC::I;
+        if (access.type == AccessType::execute && execute_trap_ && !access.user) error &= ~u64{PFEC::U};
     }
     fault_ = {error, address.value};
     return stopped(Stop::Kind::second_level);
+}
+
+bool Npt::writes(const SecondLevelAccess& access) const {
+    return access.type == AccessType::write || (access.paging_structure && !read_only_tables_);
 }
 
 Result<SecondLevelPage> Npt::translate(GuestPhysical address, const SecondLevelAccess& access) {
     const PagingFormat& format = paging_format(host_);
     const u64 frame_mask = format.entry_bytes == 4 ? 0xFFFF'F000 : low_mask(physical_bits_) & ~u64{0xFFF};
     const bool nx = host_.efer & EFER::NXE;
-    const bool write = access.type == AccessType::write || access.paging_structure;
+    const bool write = writes(access);
     const bool execute = access.type == AccessType::execute && !access.paging_structure;
     // Beyond what the format can translate, nothing is mapped.
     if (address.value >> (format.level[0].high_bit + 1)) return refuse(address, access, 0);
@@ -84,7 +90,8 @@ Result<SecondLevelPage> Npt::translate(GuestPhysical address, const SecondLevelA
             table = entry & frame_mask;
             continue;
         }
-        if (!walk.user || (write && !walk.writable) || (execute && walk.no_execute))
+        const bool user_refused = execute_trap_ ? execute && walk.user && !access.user : !walk.user;
+        if (user_refused || (write && !walk.writable) || (execute && walk.no_execute))
             return refuse(address, access, PFEC::P);
         for (unsigned n = 0; n < walk.steps && !access.probe; ++n) {
             Walk::Step& step = walk.step[n];
@@ -106,7 +113,13 @@ Result<SecondLevelPage> Npt::translate(GuestPhysical address, const SecondLevelA
                               : last & frame_mask & ~(page.bytes - 1);
         page.physical = Physical{frame | (address.value & (page.bytes - 1))};
         page.write = walk.writable && (last & entry_dirty);
-        page.execute = !walk.no_execute;
+        page.execute = !walk.no_execute && !(execute_trap_ && walk.user && !access.user);
+        const bool final = !access.paging_structure;
+        if (special_ && final && GuestPhysical{address.value & ~u64{0xFFF}} == special_page_) [[unlikely]] {
+            page.physical = Physical{special_instead_.value | (address.value & 0xFFF)};
+            page.bytes = page_size;
+            page.special = true;
+        }
         return page;
     }
     return refuse(address, access, 0); // not reached: the last level always ends

@@ -37,6 +37,8 @@ Result<void> Svm::inject() {
         }
         cpu_.observer->vm_entry(cpu_.index, cpu_.now(), record);
     }
+    // 15.21.10: with NMI virtualization an injected NMI is under way until IRET.
+    if (valid && event.type == Event::Type::nmi && has_vnmi()) interrupt_control_ |= VMCB::INT::V_NMI_MASK;
     if (!valid) return stopped(Stop::Kind::world_switch);
     const bool software =
         event.type == Event::Type::software_interrupt || event.type == Event::Type::software_exception;

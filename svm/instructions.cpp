@@ -1,6 +1,5 @@
-// The SVM instructions. APM 3 ch. 4 "System Instruction Reference". VMRUN goes on in svm/vmrun.cpp.
-//
-// Not modelled: SKINIT (#UD, as without the feature).
+// The SVM instructions. APM 3 ch. 4 "System Instruction Reference". VMRUN goes on in svm/vmrun.cpp, SKINIT is
+// in svm/skinit.cpp, INVLPGB in svm/broadcast.cpp.
 #include "cpu/instructions.hpp"
 #include "cpu/mnemonic.hpp"
 #include "svm/svm.hpp"
@@ -115,6 +114,12 @@ Result<void> ud_or_gp_skinit(const Cpu& cpu, const Insn&) {
     return privileged(cpu);
 }
 
+Result<void> ud_or_gp_broadcast(const Cpu& cpu, const Insn&) {
+    if (!static_cast<const Svm&>(*cpu.virtualization).broadcasts_allowed()) return undefined_opcode();
+    if (cpu.cpl != 0) return general_protection(0);
+    return {};
+}
+
 Result<void> exec_VMRUN(Cpu& cpu, const Insn& insn) { return svm_of(cpu).vmrun(insn); }
 Result<void> exec_VMLOAD(Cpu& cpu, const Insn& insn) { return svm_of(cpu).vmload(insn); }
 Result<void> exec_VMSAVE(Cpu& cpu, const Insn& insn) { return svm_of(cpu).vmsave(insn); }
@@ -128,9 +133,10 @@ Result<void> exec_CLGI(Cpu& cpu, const Insn&) {
     return {};
 }
 Result<void> exec_INVLPGA(Cpu& cpu, const Insn& insn) { return svm_of(cpu).invlpga(insn); }
-Result<void> exec_SKINIT(Cpu& cpu, const Insn&) {
-    return cpu.unmodelled("SKINIT", "APM 2 15.27 \"Secure Startup with SKINIT\"");
-}
+Result<void> exec_SKINIT(Cpu& cpu, const Insn&) { return svm_of(cpu).skinit(); }
+Result<void> exec_INVLPGB(Cpu& cpu, const Insn& insn) { return svm_of(cpu).invlpgb(insn); }
+/// Broadcast invalidations are complete when INVLPGB is.
+Result<void> exec_TLBSYNC(Cpu&, const Insn&) { return {}; }
 
 constexpr InsnRow rows[] = {
 #define INSN(mnemonic, fault, intercept, ends) \

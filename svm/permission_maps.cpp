@@ -1,4 +1,5 @@
 // The I/O and MSR permission maps. APM 2 15.10 "IOIO Intercepts", 15.11 "MSR Intercepts".
+#include "cpu/msrs.hpp"
 #include "svm/svm.hpp"
 
 namespace exeunt {
@@ -35,14 +36,20 @@ Result<void> Svm::msr(const Insn& insn, u32 index, bool write) {
     return instruction_exit(insn, ExitCode::MSR, write ? 1 : 0);
 }
 
-Result<bool> Svm::rdmsr(Cpu&, const Insn& insn, u32 index, u64&) {
+Result<bool> Svm::rdmsr(Cpu&, const Insn& insn, u32 index, u64& value) {
     TRY(msr(insn, index, false));
-    return false;
+    if (!x2avic_answers(index)) return false;
+    value = TRY(x2avic_read(index));
+    return true;
 }
 
-Result<bool> Svm::wrmsr(Cpu&, const Insn& insn, u32 index, u64) {
+Result<bool> Svm::wrmsr(Cpu&, const Insn& insn, u32 index, u64 value) {
     TRY(msr(insn, index, true));
-    return false;
+    if (index == Msr::IA32_EFER && intercepts(ExitCode::EFER_WRITE_TRAP))
+        trap_after({.code = ExitCode::EFER_WRITE_TRAP});
+    if (!x2avic_answers(index)) return false;
+    TRY(x2avic_write(index, value));
+    return true;
 }
 
 /// APM 2 15.10.2 "IN and OUT Behavior": the layout of EXITINFO1.

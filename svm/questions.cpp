@@ -2,7 +2,7 @@
 // "State Saved on Exit", 15.8 "Decode Assists", 15.9 "Instruction Intercepts", 15.12 "Exception Intercepts",
 // 15.14 "Miscellaneous Intercepts".
 //
-// Not modelled: XSETBV is intercepted after, not before, its #GP for CPL > 0.
+// Not modelled: what of a guest's freeze for FERR# is not intercepted.
 #include "cpu/events.hpp"
 #include "cpu/instructions/system.hpp"
 #include "cpu/msrs.hpp"
@@ -68,6 +68,7 @@ Result<void> Svm::instruction(Cpu& cpu, const Insn& insn, Intercept what) {
     case Intercept::pause:
         if (!pause_exits()) return {};
         break;
+    case Intercept::hlt: return hlt(insn);
     case Intercept::mwait:
         if (cpu.monitor_armed && intercepts(ExitCode::MWAIT_CONDITIONAL))
             return instruction_exit(insn, ExitCode::MWAIT_CONDITIONAL);
@@ -108,6 +109,7 @@ Result<void> Svm::cr_write(Cpu& cpu, const Insn& insn, unsigned cr, CrAccess acc
     if (mov && write_faults(cr, value)) return {};
     const u64 info = mov && cpu.has(Feature::DecodeAssists) ? mov_cr_information(insn.operand[1].number) : 0;
     if (intercepts(ExitCode::CR0_WRITE + cr)) return instruction_exit(insn, ExitCode::CR0_WRITE + cr, info);
+    if (intercepts(ExitCode::CR0_WRITE_TRAP + cr)) trap_after({.code = ExitCode::CR0_WRITE_TRAP + cr});
     if (cr != 0 || !intercepts(ExitCode::CR0_SEL_WRITE) || access == CrAccess::clts) return {};
     // Only bits other than TS and MP count; LMSW is not looked into.
     if (mov && !((value ^ cpu.control.cr0) & ~(CR0::TS | CR0::MP))) return {};
@@ -135,6 +137,8 @@ Result<void> Svm::dr_access(Cpu& cpu, const Insn& insn, unsigned dr, bool write,
 
 Result<void> Svm::event(Cpu& cpu, const Event& event) {
     const bool hardware = event.type == Event::Type::hardware_exception;
+    // The instruction that faults has written no register.
+    if (hardware && trap_ && trap_->code < ExitCode::INVLPGB) trap_.reset();
     // External interrupts, NMIs, INT n and INT1 are not subject to exception intercepts.
     if (event.injected || (!hardware && event.type != Event::Type::software_exception)) return {};
     if (event.vector > 31 || event.vector == 2 || event.vector == 9) return {};

@@ -11,8 +11,6 @@ namespace {
 /// can not be disabled.
 Result<u64> vm_cr_write(Cpu& cpu, u64 stored, u64 value) {
     if ((value & VM_CR::SVMDIS) && (cpu.control.efer & EFER::SVME)) return general_protection(0);
-    if (value & VM_CR::R_INIT)
-        return cpu.unmodelled("VM_CR.R_INIT", "APM 2 15.28 \"External Interrupts, INIT\"");
     constexpr u64 locked = VM_CR::LOCK | VM_CR::SVMDIS;
     if (stored & VM_CR::LOCK) value = (value & ~locked) | (stored & locked);
     return value;
@@ -22,6 +20,14 @@ Result<u64> vm_cr_write(Cpu& cpu, u64 stored, u64 value) {
 Result<u64> vm_hsave_pa_write(Cpu& cpu, u64, u64 value) {
     if ((value & 0xFFF) || (value >> cpu.model.physical_bits)) return general_protection(0);
     return value;
+}
+
+Result<u64> write_only(Cpu&, u64) { return general_protection(0); }
+
+/// APM 2 15.29.8 "AVIC Doorbell": the physical APIC ID of the processor to be told.
+Result<u64> doorbell_write(Cpu& cpu, u64, u64 value) {
+    static_cast<Svm&>(*cpu.virtualization).ring(static_cast<u32>(value));
+    return u64{0};
 }
 
 Result<u64> reads_zero(Cpu&, u64) { return u64{0}; }
@@ -46,17 +52,29 @@ constexpr MsrRow msr_rows[] = {
 
 std::span<const MsrRow> svm_msr_rows() { return msr_rows; }
 
-Svm::Svm(Cpu& cpu) : cpu_(cpu), npt_(cpu.memory) {
+Svm::Svm(Cpu& cpu, SvmInterconnect* interconnect)
+    : cpu_(cpu), npt_(cpu.memory), avic_(cpu.memory), interconnect_(interconnect) {
     std::memset(nowhere_, 0xFF, sizeof nowhere_);
     npt_.set_features(cpu.model.physical_bits, cpu.has(Feature::PAGE1GB));
     cpu.msrs->add(msr_rows);
     cpu.virtualization = this;
+    if (cpu.has(Feature::SpecCtrl)) spec_ctrl_ = cpu.msrs->slot(Msr::SPEC_CTRL);
+    if (interconnect_) interconnect_->attach(*this);
+}
+
+void Svm::ring(u32 apic_id) {
+    if (interconnect_) {
+        interconnect_->doorbell(apic_id);
+    } else if (apic_id == cpu_.index) {
+        doorbell();
+    }
 }
 
 /// RESET# and INIT: GIF is 1, no guest runs, and SVM is not disabled unless that is locked (15.30.1).
 void Svm::reset(Cpu& cpu) {
     gif_ = true;
     copy_address_ = ~u64{0};
+    trap_.reset();
     cpu.in_guest = false;
     cpu.mmu.set_second_level(nullptr);
     const u64 vm_cr = cpu.msrs->stored(Msr::VM_CR);
@@ -73,6 +91,19 @@ void visit_table(StateVisitor& visitor, const char* name, TableRegister& table) 
 }
 
 } // namespace
+
+void Svm::visit_trap(StateVisitor& visitor) {
+    visitor.enter("trap");
+    bool pending = trap_.has_value();
+    SvmExit trap = trap_.value_or(SvmExit{.code = 0});
+    visitor.value("pending", pending);
+    visitor.value("code", trap.code);
+    visitor.value("info1", trap.info1);
+    visitor.value("info2", trap.info2);
+    visitor.leave();
+    trap_.reset();
+    if (pending) trap_ = trap;
+}
 
 void Svm::visit(StateVisitor& visitor) {
     visitor.enter("svm");
@@ -104,7 +135,10 @@ void Svm::visit(StateVisitor& visitor) {
     visitor.value("rsp", host_.rsp);
     visitor.value("rax", host_.rax);
     visitor.value("pat", host_.pat);
+    visitor.value("spec_ctrl", host_.spec_ctrl);
+    visitor.array("lbr", host_.lbr);
     visitor.leave();
+    visit_trap(visitor);
     visitor.leave();
     if (cpu_.in_guest) { // what the guest's controls imply
         const u64 interrupt_control = interrupt_control_, pause_count = pause_count_;
@@ -113,6 +147,7 @@ void Svm::visit(StateVisitor& visitor) {
         pause_count_ = pause_count;
         cpu_.intercepted = intercepted_;
         cpu_.undefined.reset();
+        avic_.load(guest_, interrupt_control_);
         bind_guest_translations();
     } else {
         cpu_.mmu.set_second_level(nullptr);

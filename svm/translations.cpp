@@ -46,6 +46,11 @@ void Svm::control_tlb() {
 void Svm::bind_guest_translations() {
     const u64 n_cr3 = guest_.get(VMCB::n_cr3);
     npt_.set_tables(n_cr3, host_.cr4, host_.efer);
+    npt_.set_options(nested_control_ & VMCB::GMET, nested_control_ & VMCB::ROGPT);
+    if (avic_.on() && !avic_.x2apic()) {
+        const u64 bar = guest_.get(VMCB::avic_apic_bar) & low_mask(52) & ~u64{0xFFF};
+        npt_.set_special_page(GuestPhysical{bar}, Physical{avic_.backing_page()});
+    }
     cpu_.mmu.set_second_level(nested_paging() ? &npt_ : nullptr);
     // Bit 0 keeps a table at address 0 apart from "no nested paging".
     cpu_.guest_tlb_key =

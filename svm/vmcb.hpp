@@ -10,7 +10,7 @@
 namespace exeunt {
 
 /// Numbers of the clean bits. APM 2 Table 15-9 "VMCB Clean Bits Field".
-enum class CleanGroup : u8 { I, IOPM, ASID, TPR, NP, CRx, DRx, DT, SEG, CR2, uncached = 0xFF };
+enum class CleanGroup : u8 { I, IOPM, ASID, TPR, NP, CRx, DRx, DT, SEG, CR2, LBR, AVIC, uncached = 0xFF };
 
 template <class T>
 struct VmcbField {
@@ -43,11 +43,15 @@ constexpr const FieldRow* find_field(u32 offset) {
 
 /// Bits of interrupt_control (060H).
 namespace INT {
-inline constexpr u64 V_TPR = 0xF, V_IRQ = bit(8), V_GIF = bit(9), V_IGN_TPR = bit(20),
-                     V_INTR_MASKING = bit(24), V_GIF_ENABLE = bit(25);
+inline constexpr u64 V_TPR = 0xF, V_IRQ = bit(8), V_GIF = bit(9), V_NMI = bit(11), V_NMI_MASK = bit(12),
+                     V_IGN_TPR = bit(20), V_INTR_MASKING = bit(24), V_GIF_ENABLE = bit(25),
+                     V_NMI_ENABLE = bit(26), X2AVIC_ENABLE = bit(30), AVIC_ENABLE = bit(31);
+/// What #VMEXIT writes back.
+inline constexpr u64 state = V_TPR | V_IRQ | V_GIF | V_NMI | V_NMI_MASK;
 } // namespace INT
 /// Bits of nested_control (090H) and virtualization_control (0B8H).
-inline constexpr u64 NP_ENABLE = bit(0), VIRTUAL_VMLOAD_VMSAVE = bit(1);
+inline constexpr u64 NP_ENABLE = bit(0), GMET = bit(3), ROGPT = bit(6), INVLPGB_ENABLE = bit(7);
+inline constexpr u64 LBR_VIRTUALIZATION = bit(0), VIRTUAL_VMLOAD_VMSAVE = bit(1);
 } // namespace VMCB
 
 /// The bytes of a VMCB: those in memory, or the processor's copy.

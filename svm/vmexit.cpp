@@ -40,7 +40,9 @@ void Svm::save_guest(VmcbView memory) {
     put(VMCB::rsp, cpu_.r[RSP]);
     put(VMCB::rax, cpu_.r[RAX]);
     if (nested_paging()) put(VMCB::g_pat, cpu_.pat);
-    put(VMCB::interrupt_control, interrupt_control_);
+    const u64 control = guest_.get(VMCB::interrupt_control);
+    put(VMCB::interrupt_control, (control & ~VMCB::INT::state) | (interrupt_control_ & VMCB::INT::state));
+    if (spec_ctrl_) put(VMCB::spec_ctrl, *spec_ctrl_);
     // Delivery of an event ended the shadow.
     put(VMCB::interrupt_shadow, u64{cpu_.shadow != Shadow::none && !cpu_.delivering});
 }
@@ -99,6 +101,7 @@ void Svm::load_host() {
     ControlRegisters& c = cpu_.control;
     note_translation_rights();
     if (nested_paging()) cpu_.pat = host_.pat;
+    if (spec_ctrl_) *spec_ctrl_ = host_.spec_ctrl;
     for (unsigned i = 0; i < 4; ++i) cpu_.segment[i] = host_.segment[i];
     cpu_.gdtr = host_.gdtr;
     cpu_.idtr = host_.idtr;
@@ -133,11 +136,16 @@ void Svm::load_host() {
     if (pae && !cpu_.load_pdptes(c.cr3).ok()) cpu_.activity = Activity::shutdown;
 }
 
-Stop Svm::exit(const SvmExit& e) {
+Stop Svm::exit(SvmExit e) {
     ENSURE(cpu_.in_guest);
     const VmcbView memory(vmcb_bytes(vmcb_address_));
     const u64 exitintinfo = cpu_.delivering ? EVENT::encode(*cpu_.delivering) : 0;
+    // A virtual NMI that was not delivered masks nothing yet; it is in EXITINTINFO (15.21.10).
+    if (has_vnmi() && cpu_.delivering && cpu_.delivering->type == Event::Type::nmi)
+        interrupt_control_ &= ~VMCB::INT::V_NMI_MASK;
+    trap_.reset();
     save_guest(memory);
+    if (virtualizes_lbr()) switch_lbr_to_host();
     record(memory, e, exitintinfo);
     if (cpu_.observer) observe(e, exitintinfo);
     load_host();

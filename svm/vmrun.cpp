@@ -1,5 +1,8 @@
 // VMRUN in the manual's order. APM 2 15.5 "VMRUN Instruction".
+#include "cpu/msrs.hpp"
 #include "svm/svm.hpp"
+
+#include <utility>
 
 namespace exeunt {
 
@@ -11,14 +14,16 @@ struct Span {
     u16 offset, bytes;
 };
 constexpr Span spans[] = {
-    {CleanGroup::I, 0x000, 0x18},      {CleanGroup::I, 0x03C, 4},        {CleanGroup::I, 0x050, 8},
-    {CleanGroup::IOPM, 0x040, 16},     {CleanGroup::ASID, 0x058, 4},     {CleanGroup::TPR, 0x060, 8},
-    {CleanGroup::NP, 0x090, 8},        {CleanGroup::NP, 0x0B0, 8},       {CleanGroup::NP, 0x668, 8},
-    {CleanGroup::CRx, 0x4D0, 8},       {CleanGroup::CRx, 0x548, 24},     {CleanGroup::DRx, 0x560, 16},
-    {CleanGroup::DT, 0x460, 16},       {CleanGroup::DT, 0x480, 16},      {CleanGroup::SEG, 0x400, 0x40},
-    {CleanGroup::SEG, 0x4CB, 1},       {CleanGroup::CR2, 0x640, 8},      {CleanGroup::uncached, 0x05C, 4},
-    {CleanGroup::uncached, 0x068, 8},  {CleanGroup::uncached, 0x0A8, 8}, {CleanGroup::uncached, 0x0B8, 0x18},
-    {CleanGroup::uncached, 0x570, 16}, {CleanGroup::uncached, 0x5D8, 8}, {CleanGroup::uncached, 0x5F8, 8},
+    {CleanGroup::I, 0x000, 0x18},        {CleanGroup::I, 0x03C, 4},        {CleanGroup::I, 0x050, 8},
+    {CleanGroup::IOPM, 0x040, 16},       {CleanGroup::ASID, 0x058, 4},     {CleanGroup::TPR, 0x060, 8},
+    {CleanGroup::NP, 0x090, 8},          {CleanGroup::NP, 0x0B0, 8},       {CleanGroup::NP, 0x668, 8},
+    {CleanGroup::CRx, 0x4D0, 8},         {CleanGroup::CRx, 0x548, 24},     {CleanGroup::DRx, 0x560, 16},
+    {CleanGroup::DT, 0x460, 16},         {CleanGroup::DT, 0x480, 16},      {CleanGroup::SEG, 0x400, 0x40},
+    {CleanGroup::SEG, 0x4CB, 1},         {CleanGroup::LBR, 0x670, 0x28},   {CleanGroup::AVIC, 0x098, 8},
+    {CleanGroup::AVIC, 0x0E0, 8},        {CleanGroup::AVIC, 0x0F0, 16},    {CleanGroup::CR2, 0x640, 8},
+    {CleanGroup::uncached, 0x05C, 4},    {CleanGroup::uncached, 0x068, 8}, {CleanGroup::uncached, 0x0A8, 8},
+    {CleanGroup::uncached, 0x0B8, 0x18}, {CleanGroup::uncached, 0x6E0, 8}, {CleanGroup::uncached, 0x570, 16},
+    {CleanGroup::uncached, 0x5D8, 8},    {CleanGroup::uncached, 0x5F8, 8},
 };
 
 /// Every field that VMRUN reads is in a span of its group.
@@ -52,6 +57,15 @@ constexpr InterceptRow intercept_rows[] = {
 #include "svm/intercepts.inc"
 };
 
+struct LbrRow {
+    u32 msr;
+    VmcbField<u64> field;
+};
+constexpr LbrRow lbr_rows[] = {{Msr::BR_FROM, VMCB::br_from},
+                               {Msr::BR_TO, VMCB::br_to},
+                               {Msr::LASTEXCPFROM, VMCB::lastexcpfrom},
+                               {Msr::LASTEXCPTO, VMCB::lastexcpto}};
+
 constexpr u64 dr6_writable = DR6::B0 | DR6::B1 | DR6::B2 | DR6::B3 | DR6::BD | DR6::BS | DR6::BT;
 constexpr u64 dr7_reserved = bit(11) | bit(12) | bit(14) | bit(15);
 
@@ -80,7 +94,7 @@ void Svm::take_copy(u64 address) {
     vmcb_address_ = copy_address_ = address;
     if (clean == 0) {
         std::memcpy(copy_, memory.bytes(), 0x140);
-        std::memcpy(copy_ + 0x400, memory.bytes() + 0x400, 0x270);
+        std::memcpy(copy_ + 0x400, memory.bytes() + 0x400, 0x2E8);
         return;
     }
     for (const Span& span : spans) {
@@ -100,7 +114,10 @@ void Svm::derive_controls() {
     }
     interrupt_control_ = guest_.get(VMCB::interrupt_control);
     if (!cpu_.has(Feature::VGIF)) interrupt_control_ &= ~VMCB::INT::V_GIF_ENABLE;
+    if (!cpu_.has(Feature::VNMI)) interrupt_control_ &= ~VMCB::INT::V_NMI_ENABLE;
     nested_control_ = cpu_.has(Feature::NP) ? guest_.get(VMCB::nested_control) : 0;
+    if (!cpu_.has(Feature::GMET)) nested_control_ &= ~VMCB::GMET;
+    if (!cpu_.has(Feature::ROGPT)) nested_control_ &= ~VMCB::ROGPT;
     asid_ = guest_.get(VMCB::guest_asid);
     pause_count_ = guest_.get(VMCB::pause_filter_count);
     last_pause_ = cpu_.now();
@@ -108,8 +125,10 @@ void Svm::derive_controls() {
     intercepted_.reset();
     for (const InterceptRow& row : intercept_rows)
         intercepted_.set(static_cast<std::size_t>(row.intercept), intercepts(row.code));
-    // MWAIT has two intercepts.
+    // MWAIT and HLT have two intercepts each.
     if (intercepts(ExitCode::MWAIT_CONDITIONAL)) intercepted_.set(static_cast<std::size_t>(Intercept::mwait));
+    if (cpu_.has(Feature::IdleHltIntercept) && intercepts(ExitCode::IDLE_HLT))
+        intercepted_.set(static_cast<std::size_t>(Intercept::hlt));
 }
 
 void Svm::save_host() {
@@ -126,6 +145,7 @@ void Svm::save_host() {
     host_.rsp = cpu_.r[RSP];
     host_.rax = cpu_.r[RAX];
     host_.pat = cpu_.pat;
+    if (spec_ctrl_) host_.spec_ctrl = *spec_ctrl_;
 }
 
 void Svm::load_guest() {
@@ -163,6 +183,41 @@ void Svm::load_guest() {
     cpu_.pending_debug = 0;
     cpu_.monitor_armed = false;
     cpu_.delivering.reset();
+    trap_.reset();
+}
+
+/// The page is where the pointer says, be that memory or not; only memory is modelled. Its PPR is made to fit
+/// what the VMM may have put there.
+Result<void> Svm::check_avic_page() {
+    if (!avic_.backed())
+        return cpu_.unmodelled("a vAPIC backing page that is not in memory",
+                               "APM 2 15.29.3 \"AVIC Backing Page\"");
+    avic_.update_ppr();
+    return {};
+}
+
+/// 15.23.1 "Hardware Acceleration for LBR Virtualization".
+void Svm::switch_lbr_to_guest() {
+    Msrs& msrs = *cpu_.msrs;
+    host_.lbr[0] = std::exchange(cpu_.debugctl, guest_.get(VMCB::dbgctl) & (DEBUGCTL::LBR | DEBUGCTL::BTF));
+    for (unsigned i = 0; i < 4; ++i) {
+        host_.lbr[1 + i] = msrs.stored(lbr_rows[i].msr);
+        msrs.store(lbr_rows[i].msr, guest_.get(lbr_rows[i].field));
+    }
+}
+
+void Svm::switch_lbr_to_host() {
+    Msrs& msrs = *cpu_.msrs;
+    VmcbView memory(vmcb_bytes(vmcb_address_));
+    memory.put(VMCB::dbgctl, cpu_.debugctl);
+    guest_.put(VMCB::dbgctl, cpu_.debugctl);
+    cpu_.debugctl = host_.lbr[0];
+    for (unsigned i = 0; i < 4; ++i) {
+        const u64 value = msrs.stored(lbr_rows[i].msr);
+        memory.put(lbr_rows[i].field, value);
+        guest_.put(lbr_rows[i].field, value);
+        msrs.store(lbr_rows[i].msr, host_.lbr[1 + i]);
+    }
 }
 
 /// 15.5.1: PAE paging without nested paging reads the four PDPTEs.
@@ -216,10 +271,15 @@ Result<void> Svm::vmrun(const Insn& insn) {
     if (last_refusal_.empty() && !load_guest_pdptes()) last_refusal_.push_back(&vmrun_pdpte_check);
     if (!last_refusal_.empty()) return refuse(rip);
 
+    avic_.load(guest_, interrupt_control_);
+    if (avic_.on()) TRY(check_avic_page());
+
     note_translation_rights();
     save_host();
     control_tlb();
     load_guest();
+    if (virtualizes_lbr()) switch_lbr_to_guest();
+    if (spec_ctrl_) *spec_ctrl_ = guest_.get(VMCB::spec_ctrl);
     cpu_.in_guest = true;
     cpu_.intercepted = intercepted_;
     cpu_.undefined.reset();

@@ -23,6 +23,7 @@ u64 efer_defined(const CpuModel& model) {
     if (model.has(Feature::NX)) mask |= EFER::NXE;
     if (model.has(Feature::FFXSR)) mask |= EFER::FFXSR;
     if (model.has(Feature::AutomaticIBRS)) mask |= EFER_AIBRSE;
+    if (model.has(Feature::MCOMMIT)) mask |= EFER::MCOMMIT;
     if (model.has(Feature::LM) && !model.has(Feature::EferLmsleUnsupported)) mask |= EFER::LMSLE;
     return mask;
 }
@@ -58,6 +59,25 @@ bool illegal_pat(C c) {
         if (type > 7 || type == 2 || type == 3) return true;
     }
     return false;
+}
+
+constexpr std::string_view avic = "APM 2 15.29.2 \"VMCB Changes for AVIC\"";
+
+/// 060H: this bit, where the processor has the feature.
+bool control(C c, u64 bit_, Feature feature) {
+    return (c.vmcb.get(VMCB::interrupt_control) & bit_) && c.cpu.has(feature);
+}
+bool avic_on(C c) { return control(c, VMCB::INT::AVIC_ENABLE, Feature::AVIC); }
+bool x2avic_on(C c) { return control(c, VMCB::INT::X2AVIC_ENABLE, Feature::x2AVIC); }
+u64 max_index(C c) { return c.vmcb.get(VMCB::avic_physical_table) & 0xFFF; }
+
+/// The pointers that the mode uses: 4-KByte aligned (the low bits of the physical table's are its size) and
+/// within the physical address space.
+bool avic_pointer_illegal(C c) {
+    const u64 illegal = beyond_physical(c) | 0xFFF;
+    if (c.vmcb.get(VMCB::avic_backing_page) & illegal) return true;
+    if (c.vmcb.get(VMCB::avic_physical_table) & beyond_physical(c)) return true;
+    return !x2avic_on(c) && (c.vmcb.get(VMCB::avic_logical_table) & illegal);
 }
 
 bool np(C c) { return c.vmcb.get(VMCB::nested_control) & VMCB::NP_ENABLE; }
@@ -126,6 +146,35 @@ constexpr VmrunCheck checks[] = {
      }},
     {"VMRUN-023", "NP_ENABLE is 1 and G_PAT has an unsupported type or reserved bits", nested,
      on(VMCB::g_pat).given(VMCB::nested_control), [](C c) { return np(c) && illegal_pat(c); }},
+    {"VMRUN-025", "V_NMI_ENABLE is 1 and NMIs are not intercepted", "APM 2 15.21.10 \"NMI Virtualization\"",
+     on(VMCB::intercept_word3).given(VMCB::interrupt_control),
+     [](C c) {
+         return control(c, VMCB::INT::V_NMI_ENABLE, Feature::VNMI) &&
+                !(c.vmcb.get(VMCB::intercept_word3) >> (ExitCode::NMI % 32) & 1);
+     }},
+    {"VMRUN-026", "x2AVIC is enabled and AVIC is not", avic, on(VMCB::interrupt_control),
+     [](C c) { return x2avic_on(c) && !avic_on(c); }},
+    {"VMRUN-027", "AVIC_PHYSICAL_MAX_INDEX is above 255 in xAVIC mode", avic,
+     on(VMCB::avic_physical_table).given(VMCB::interrupt_control),
+     [](C c) { return avic_on(c) && !x2avic_on(c) && max_index(c) > 0xFF; }},
+    {"VMRUN-028", "AVIC_PHYSICAL_MAX_INDEX is above 511 in x2AVIC mode without x2AVIC_EXT", avic,
+     on(VMCB::avic_physical_table).given(VMCB::interrupt_control),
+     [](C c) {
+         return avic_on(c) && x2avic_on(c) && max_index(c) > 0x1FF && !c.cpu.has(Feature::x2AVIC_EXT);
+     }},
+    {"VMRUN-029", "a pointer of AVIC is not aligned or beyond the supported physical address", avic,
+     on(VMCB::avic_backing_page, VMCB::avic_physical_table, VMCB::avic_logical_table)
+         .given(VMCB::interrupt_control),
+     [](C c) { return avic_on(c) && avic_pointer_illegal(c); }},
+    {"VMRUN-033", "AVIC or x2AVIC is enabled and this processor does not have it", avic,
+     on(VMCB::interrupt_control),
+     [](C c) {
+         const u64 control_ = c.vmcb.get(VMCB::interrupt_control);
+         return ((control_ & VMCB::INT::AVIC_ENABLE) && !c.cpu.has(Feature::AVIC)) ||
+                ((control_ & VMCB::INT::X2AVIC_ENABLE) && !c.cpu.has(Feature::x2AVIC));
+     }},
+    {"VMRUN-034", "AVIC is enabled and NP_ENABLE is 0", avic,
+     on(VMCB::nested_control).given(VMCB::interrupt_control), [](C c) { return avic_on(c) && !np(c); }},
 };
 
 } // namespace

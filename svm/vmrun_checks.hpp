@@ -1,9 +1,13 @@
 // The rules whose violation makes VMRUN end with VMEXIT_INVALID, each with an id. APM 2 15.5.1 "Basic
 // Operation", "Canonicalization and Consistency Checks".
+//
+// No rules about shadow stacks (S_CET, CR4.CET, the supervisor shadow stack check) and SEV: CR4.CET is an MBZ
+// bit where shadow stacks are not offered, and the options of what is not offered are ignored.
 #pragma once
 
 #include "arch/allowed_bits.hpp"
 #include "cpu/cpu.hpp"
+#include "svm/exit_codes.hpp"
 #include "svm/vmcb.hpp"
 
 #include <array>

@@ -56,6 +56,20 @@ Result<void> exec_RDTSCP(Cpu& cpu, const Insn&) {
     return {};
 }
 
+// RDPRU: APM 3 "RDPRU". A register that does not exist reads as 0.
+Result<void> exec_RDPRU(Cpu& cpu, const Insn&) {
+    constexpr u32 registers[] = {Msr::IA32_MPERF, Msr::IA32_APERF};
+    const u64 number = cpu.gpr(RCX, 4);
+    set_edx_eax(cpu, number < std::size(registers) ? TRY(cpu.msrs->read(cpu, registers[number])) : 0);
+    return {};
+}
+
+// MCOMMIT: every store is complete, and none of them failed. APM 3 "MCOMMIT": CF = 1, the other arithmetic flags 0.
+Result<void> exec_MCOMMIT(Cpu& cpu, const Insn&) {
+    cpu.flags.set_arithmetic(RFLAGS::CF);
+    return {};
+}
+
 Result<void> exec_RDPID(Cpu& cpu, const Insn& insn) {
     cpu.set_gpr(insn.operand[0].number, insn.mode == 64 ? 8 : 4, low32(cpu.tsc_aux));
     return {};
@@ -151,6 +165,7 @@ Result<void> exec_XGETBV(Cpu& cpu, const Insn&) {
 // XSETBV: SDM 3A 2.6 "Extended Control Registers (Including XCR0)".
 Result<void> exec_XSETBV(Cpu& cpu, const Insn& insn) {
     if (!(cpu.control.cr4 & CR4::OSXSAVE)) return undefined_opcode();
+    TRY(cpu.ask(insn, Intercept::xsetbv_at_any_privilege));
     if (cpu.cpl != 0) return general_protection(0);
     TRY(cpu.ask(insn, Intercept::xsetbv));
     const u64 value = edx_eax(cpu);

@@ -10,9 +10,12 @@ namespace exeunt {
 
 namespace x87 {
 
-/// SDM 1 8.7: CR0.NE says how a pending exception is reported.
+/// SDM 1 8.7: CR0.NE says how a pending exception is reported. APM 2 15.14.2 "Ferr_Freeze Intercept".
 Stop pending_exception(Cpu& cpu) {
     if (cpu.control.cr0 & CR0::NE) return exception(Vector::MF);
+    // The processor waits for an interrupt before the instruction, which does not begin.
+    const auto asked = cpu.ask(Insn{}, Intercept::ferr_freeze);
+    if (!asked.ok()) return asked.stop();
     return cpu.unmodelled("an x87 exception reported through FERR# (CR0.NE = 0)",
                           "SDM 1 8.7.2 \"MS-DOS* Compatibility Sub-mode\"");
 }

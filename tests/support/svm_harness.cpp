@@ -7,17 +7,9 @@
 
 namespace exeunt::test {
 
-CpuModel svm_model() {
-    CpuModel model = CpuModel::load("amd-max");
-    for (const Feature f :
-         {Feature::SVM, Feature::NP, Feature::SVML, Feature::NRIPS, Feature::TscRateMsr, Feature::VmcbClean,
-          Feature::FlushByAsid, Feature::DecodeAssists, Feature::PauseFilter, Feature::PauseFilterThreshold,
-          Feature::VMSAVEvirt, Feature::VGIF})
-        model.features.set(f);
-    return model;
-}
+CpuModel svm_model() { return CpuModel::load("amd-max"); }
 
-SvmHarness::SvmHarness(const CpuModel& model_) : Harness(model_, Mode::long64), svm(cpu) {
+SvmHarness::SvmHarness(const CpuModel& model_) : Harness(model_, Mode::long64), svm(cpu, &interconnect) {
     cpu.controller = &interrupts;
     cpu.observer = &witness;
     cpu.control.efer |= EFER::SVME;
@@ -77,6 +69,20 @@ void SvmHarness::host_at_vmrun() {
     cpu.rip = cpu.next_rip = vmrun_address;
     cpu.r[RAX] = vmcb;
     cpu.activity = Activity::active;
+}
+
+void SvmHarness::use_avic(bool x2apic) {
+    use_npt();
+    set(VMCB::interrupt_control,
+        VMCB::INT::AVIC_ENABLE | VMCB::INT::V_INTR_MASKING | (x2apic ? VMCB::INT::X2AVIC_ENABLE : 0));
+    set(VMCB::avic_apic_bar, apic_page);
+    set(VMCB::avic_backing_page, backing_page);
+    set(VMCB::avic_logical_table, logical_table);
+    set(VMCB::avic_physical_table, physical_table | 0xFF);
+    set(VMCB::rflags, RFLAGS::FIXED1 | RFLAGS::IF);
+    write(backing_page + 0xE0, 0xFFFF'FFFF, 4); // DFR: flat
+    write(physical_table, backing_page | AVIC::PHYSICAL::V | AVIC::PHYSICAL::IR);
+    write(physical_table + 8, other_backing_page | AVIC::PHYSICAL::V | AVIC::PHYSICAL::IR | 1);
 }
 
 RunEnd SvmHarness::run_guest(Tick ticks) {

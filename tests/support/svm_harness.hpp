@@ -36,6 +36,12 @@ public:
         return nested_tables + 0x3000 + 8 * (guest_physical >> 12);
     }
 
+    /// Turns on AVIC (x2AVIC) with nested paging, the guest's APIC page at `apic_page`, and the tables below. The
+    /// guest has interrupts enabled, and handler n of its IDT halts.
+    static constexpr u64 apic_page = 0x8'0000, backing_page = 0x2A'0000, other_backing_page = 0x2A'1000,
+                         logical_table = 0x2A'2000, physical_table = 0x2A'3000;
+    void use_avic(bool x2apic = false);
+
     /// VMRUN, then at most `ticks` until the host halts.
     RunEnd run_guest(Tick ticks = 10'000);
     /// The same with this code for the guest.
@@ -49,6 +55,7 @@ public:
     u64 info2() { return get(VMCB::exitinfo2); }
     u64 guest_rip() { return get(VMCB::rip); }
 
+    SvmInterconnect interconnect;
     Svm svm;
     OneInterrupt interrupts;
     Witness witness;

@@ -30,14 +30,15 @@ TEST_CASE("SVM instructions: #UD without EFER.SVME, #GP(0) outside CPL 0 [APM 2 
         CAPTURE(f.text);
         T off;
         off.cpu.control.efer &= ~EFER::SVME;
-        CHECK(off.step(code(f.bytes, f.text)) == ud);
+        // STGI also comes with SKINIT.
+        const bool stgi = std::string(f.text) == "stgi";
+        CHECK((off.step(code(f.bytes, f.text)) == ud) == !stgi);
         T user;
         user.enter_ring3();
         CHECK(user.step(code(f.bytes, f.text)) == gp);
     }
     T t;
     CHECK(t.step(code("0f 01 d9", "vmmcall")) == ud); // not intercepted
-    CHECK(t.step(code("0f 01 de", "skinit eax")) == ud);
 }
 
 TEST_CASE("rAX of VMRUN, VMLOAD and VMSAVE: aligned and within physical memory [APM 3 VMRUN]") {
