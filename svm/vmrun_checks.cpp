@@ -34,7 +34,7 @@ AllowedBits physical(C c) { return {0, low_mask(c.cpu.model.physical_bits)}; }
 u64 beyond_physical(C c) { return ~low_mask(c.cpu.model.physical_bits); }
 
 bool map_beyond_memory(C c, u64 base, u64 bytes) {
-    return (((base & ~u64{0xFFF}) + bytes - 1) & beyond_physical(c)) != 0;
+    return (base & ~u64{0xFFF}) > (u64{1} << c.cpu.model.physical_bits) - bytes;
 }
 
 /// 0, 1, 3 to 8, 10 to 14, 16 to 19, 21, 28 to 30: APM 2 Table 8-1 "Interrupt Vector Source and Cause".

@@ -35,6 +35,7 @@ const Case cases[] = {
     {"VMRUN-013", [](T& t) { t.intercept(ExitCode::VMRUN, false); }},
     {"VMRUN-014", [](T& t) { t.set(VMCB::iopm_base_pa, low_mask(48) - 0x1FFF); }},
     {"", [](T& t) { t.set(VMCB::iopm_base_pa, low_mask(48) - 0x2FFF); }},
+    {"VMRUN-014", [](T& t) { t.set(VMCB::iopm_base_pa, ~u64{0}); }}, // the map would wrap around
     {"VMRUN-015", [](T& t) { t.set(VMCB::msrpm_base_pa, low_mask(48) - 0xFFF); }},
     {"", [](T& t) { t.set(VMCB::msrpm_base_pa, low_mask(48) - 0x1FFF); }},
     {"VMRUN-016", [](T& t) { t.set(VMCB::eventinj, bit(31) | 1 << 8); }},
