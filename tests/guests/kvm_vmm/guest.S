@@ -17,6 +17,10 @@
 .set LOCAL_APIC, 0xFEE00000
 .set X2APIC, 0x400
 .set IPIS, 40                           /* vm.h */
+.set APIC_MODE, 0x50008
+.set READY, 0x5000C
+.set DONE, 0x50010
+.set RECEIVED, 0x50040
 .set KVM_SIGNATURE_LEAF, 0x40000000
 
 .macro PROGRAM name
@@ -260,10 +264,18 @@ PROGRAM guest_handlers
     mov edx, PORT_RESULT
     out dx, eax
     iretq
-    /* vector 41H, an interprocessor interrupt: count, end of interrupt; R13: IA32_APIC_BASE */
+    /* vectors 40H to 4FH, interprocessor interrupts: count by vector, end of interrupt; R13: IA32_APIC_BASE */
     .org guest_handlers + 0xC0
-    lock inc dword ptr [COUNTER]
-    push rax
+    .set number, 0
+    .rept 16
+    .org guest_handlers + 0xC0 + 8 * number
+    push number
+    jmp ipi_received
+    .set number, number + 1
+    .endr
+ipi_received:
+    xchg rax, [rsp]
+    lock inc dword ptr [RECEIVED + 4 * rax]
     push rcx
     push rdx
     xor eax, eax
@@ -368,12 +380,13 @@ PROGRAM guest_smp
     hlt
 END guest_smp
 
-/* Two CPUs with the local APICs of the kernel. The first interrupts itself ten times, and the second IPIS times: half
- * of them while it runs, half while it halts. COUNTER + 8: X2APIC or 0; COUNTER + 12: the second is ready. */
+/* CPUs with the local APICs of the kernel. CPU 0 receives; each other CPU interrupts itself ten times and then CPU 0
+ * IPIS times with a vector of its own, waiting each time until it was received. CPU 0 runs until half have come, then
+ * halts. RDI: number of the CPU. APIC_MODE: X2APIC or 0; DONE: how many senders are still to end. */
 PROGRAM guest_ipis
     mov ecx, 0x1B                       /* IA32_APIC_BASE */
     rdmsr
-    or eax, [COUNTER + 8]
+    or eax, [APIC_MODE]
     wrmsr
     mov r13d, eax
     test r13d, X2APIC
@@ -385,42 +398,51 @@ PROGRAM guest_ipis
     mov eax, 0x1FF
     xor edx, edx
     wrmsr
-2:  test edi, edi
-    jz 5f
+2:  sti
+    test edi, edi
+    jnz 5f
 
-    sti                                 /* the second */
-    mov dword ptr [COUNTER + 12], 1
-3:  cmp dword ptr [COUNTER], 10 + IPIS / 2
+    mov dword ptr [READY], 1
+3:  cmp dword ptr [RECEIVED + 4], 10 + IPIS / 2
     jb 3b
 4:  cli
-    cmp dword ptr [COUNTER], 10 + IPIS
-    jae 9f
+    cmp dword ptr [DONE], 0
+    je 9f
     sti
     hlt
     jmp 4b
 
-5:  sti                                 /* the first */
-    xor r12d, r12d
-6:  mov eax, 0x44041                    /* self */
+5:  xor r12d, r12d
+6:  lea eax, [rdi + 0x44040]            /* to itself */
     cmp r12d, 10
     jb 7f
-    cmp dword ptr [COUNTER + 12], 0
+    cmp dword ptr [READY], 0
     jz 6b
-    mov eax, 0x4041
-7:  test r13d, X2APIC
+    lea eax, [rdi + 0x4040]
+7:  xor edx, edx
+    test r13d, X2APIC
     jnz 8f
-    mov dword ptr [rbx + 0x310], 1 << 24
+    mov [rbx + 0x310], edx
     mov [rbx + 0x300], eax
     jmp 10f
 8:  mov ecx, 0x830
-    mov edx, 1
     wrmsr
 10: inc r12d
 11: pause
-    cmp [COUNTER], r12d
+    cmp [RECEIVED + 4 * rdi], r12d
     jb 11b
     cmp r12d, 10 + IPIS
     jb 6b
+    lock dec dword ptr [DONE]
+    mov eax, 0x4040                     /* CPU 0 looks again */
+    xor edx, edx
+    test r13d, X2APIC
+    jnz 12f
+    mov [rbx + 0x310], edx
+    mov [rbx + 0x300], eax
+    jmp 9f
+12: mov ecx, 0x830
+    wrmsr
 9:  cli
     mov edx, PORT_DONE
     out dx, al

@@ -309,30 +309,34 @@ static void* run_to_end(void* argument) {
     return vcpu;
 }
 
-static void test_ipis(uint32_t mode) {
+/* All CPUs but the first send to it, at the same time. */
+static void test_ipis(int count, uint32_t mode) {
     struct Vm vm = make_vm(true);
     load(&vm, LONG_CODE, guest_ipis, guest_ipis_end);
-    ((uint32_t*)(vm.memory + COUNTER))[2] = mode;
-    struct Vcpu vcpus[2];
-    pthread_t threads[2];
-    for (int i = 0; i < 2; i++) {
+    *(uint32_t*)(vm.memory + APIC_MODE) = mode;
+    *(int*)(vm.memory + DONE) = count - 1;
+    static struct Vcpu vcpus[MAX_VCPUS];
+    pthread_t threads[MAX_VCPUS];
+    for (int i = 0; i < count; i++) {
         vcpus[i] = make_vcpu(&vm, i);
         start_long(&vcpus[i], i);
         struct kvm_mp_state running = {.mp_state = KVM_MP_STATE_RUNNABLE}; /* no INIT, no SIPI */
         CALL(vcpus[i].fd, KVM_SET_MP_STATE, &running);
     }
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < count; i++)
         if (pthread_create(&threads[i], NULL, run_to_end, &vcpus[i])) give_up("pthread_create");
     bool good = true;
-    for (int i = 0; i < 2; i++) {
+    uint32_t received = 0;
+    for (int i = 0; i < count; i++) {
         void* ended;
         pthread_join(threads[i], &ended);
-        good = good && ended;
+        const uint32_t from = ((uint32_t*)(vm.memory + RECEIVED))[i];
+        good = good && ended && (i == 0 || from == 10 + IPIS);
+        if (i != 0) received += from;
     }
-    const uint32_t counter = *(uint32_t*)(vm.memory + COUNTER);
-    check(good && counter == 10 + IPIS, "local APICs in the kernel, %s: %u interrupts",
-          mode ? "x2APIC mode" : "xAPIC mode", counter);
-    for (int i = 0; i < 2; i++) end_vcpu(&vcpus[i]);
+    check(good, "local APICs in the kernel, %s: %d CPUs, %u interrupts", mode ? "x2APIC mode" : "xAPIC mode",
+          count, received);
+    for (int i = 0; i < count; i++) end_vcpu(&vcpus[i]);
     end_vm(&vm);
 }
 
@@ -380,8 +384,8 @@ int main(int argc, char** argv) {
     test_single_step();
     test_dirty_log();
     test_several_cpus(vcpus);
-    test_ipis(0);
-    test_ipis(X2APIC);
+    test_ipis(vcpus < 2 ? 2 : vcpus, 0);
+    test_ipis(vcpus < 2 ? 2 : vcpus, X2APIC);
     printf("kvm_vmm: %d passed, %d failed\n", passed, failed);
     return failed != 0;
 }

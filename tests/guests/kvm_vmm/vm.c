@@ -63,9 +63,10 @@ static void long_mode_tables(struct Vm* vm) {
     load(vm, HANDLERS, guest_handlers, guest_handlers_end);
     static const struct {
         int vector, offset;
-    } handlers[] = {{0, 0x00}, {3, 0x20}, {6, 0x40}, {14, 0x60}, {0x30, 0x80}, {0x25, 0xA0}, {0x41, 0xC0}};
+    } handlers[] = {{0, 0x00}, {3, 0x20}, {6, 0x40}, {14, 0x60}, {0x30, 0x80}, {0x25, 0xA0}};
     for (size_t i = 0; i < sizeof handlers / sizeof handlers[0]; i++)
         gate(vm, handlers[i].vector, HANDLERS + (uint64_t)handlers[i].offset);
+    for (int i = 0; i < 16; i++) gate(vm, 0x40 + i, HANDLERS + 0xC0 + 8 * (uint64_t)i);
 }
 
 struct Vm make_vm(bool irqchip) {

@@ -27,7 +27,7 @@ enum {
 #define MMIO 0xD0000000ull
 enum { PORT_RESULT = 0x10, PORT_NUMBER = 0x11, PORT_STRING = 0x12, PORT_INTERRUPT = 0x13, PORT_DONE = 0x14 };
 enum { MAX_RESULTS = 64, MAX_VCPUS = 16 };
-enum { X2APIC = 0x400, IPIS = 40 }; /* guest_ipis */
+enum { X2APIC = 0x400, IPIS = 40, APIC_MODE = 0x50008, DONE = 0x50010, RECEIVED = 0x50040 }; /* guest_ipis */
 
 extern int kvm; /* /dev/kvm */
 extern struct kvm_cpuid2* cpuid;
