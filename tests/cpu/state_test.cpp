@@ -1,46 +1,21 @@
 // The visitor of a processor's state: names every field once, and restores what it saved.
 #include "cpu/msrs.hpp"
 #include "tests/support/harness.hpp"
+#include "tests/support/notes.hpp"
 
 #include <doctest/doctest.h>
-#include <map>
 
 using namespace exeunt;
 using namespace exeunt::test;
-
-namespace {
-
-/// Notes every field with its path; or, given earlier notes, writes them back.
-class Notes : public StateVisitor {
-public:
-    explicit Notes(const Notes* source = nullptr) : source_(source) {}
-    void enter(std::string_view name) override { path_ += std::string(name) + "."; }
-    void leave() override { path_.erase(path_.rfind('.', path_.size() - 2) + 1); }
-    void field(std::string_view name, u64& value, unsigned) override {
-        const std::string full = path_ + std::string(name);
-        if (source_) value = source_->values.at(full);
-        twice |= !values.emplace(full, value).second;
-    }
-    void bytes(std::string_view, std::span<u8>) override {}
-    void buffer(std::string_view, std::vector<u8>&) override {}
-
-    std::map<std::string, u64> values;
-    bool twice = false;
-
-private:
-    const Notes* source_;
-    std::string path_;
-};
-
-} // namespace
 
 TEST_CASE("processor state: every field has a name of its own") {
     Harness t;
     Notes notes;
     t.cpu.visit(notes);
     CHECK(!notes.twice);
-    for (const char* name : {"rax", "r15", "rflags", "cr3", "efer", "cs.base", "tr.selector", "x87.r7.significand",
-                             "ymm15.3", "mxcsr", "lstar", "misc_enable", "rip", "msrs.IA32_MTRR_DEF_TYPE", "activity"})
+    for (const char* name :
+         {"rax", "r15", "rflags", "cr3", "efer", "cs.base", "tr.selector", "x87.r7.significand", "ymm15.3",
+          "mxcsr", "lstar", "misc_enable", "rip", "msrs.IA32_MTRR_DEF_TYPE", "activity"})
         CHECK_MESSAGE(notes.values.contains(name), name);
 }
 

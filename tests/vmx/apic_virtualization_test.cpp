@@ -1,6 +1,7 @@
 // APIC virtualization: TPR shadow, virtual interrupts, the x2APIC MSRs. SDM 3C 29.1 to 29.3, 29.5.
 // The APIC-access page has its own file, and so have posted interrupts.
 #include "cpu/msrs.hpp"
+#include "tests/support/notes.hpp"
 #include "tests/vmx/virtual_apic_harness.hpp"
 
 #include <doctest/doctest.h>
@@ -457,4 +458,39 @@ TEST_CASE("The virtual-APIC page outside of RAM: reads as FFH, is not written") 
     EXITED(t, ExitReason::cpuid);
     CHECK(t.cpu.r[RAX] == 15);
     CHECK(t.cpu.r[RBX] == 15);
+}
+
+TEST_CASE("A guest's virtual APIC: saved between two instructions, and restored") {
+    A t;
+    t.virtualize_accesses();
+    t.deliver_virtual_interrupts();
+    t.on(secondary::apic_register_virtualization);
+    t.request(0x41);
+    t.set_status(0x41, 0x20);
+    t.cpu.r[RBX] = A::apic_access + 0x300;
+    t.place_guest(code("90 90 90 8b 03 fb 90 90", "nop; nop; nop; mov eax, [rbx]; sti; nop; nop"));
+    t.run_guest(3); // VMLAUNCH is one of them
+    REQUIRE(t.cpu.in_guest);
+    const u64 rip = t.cpu.rip;
+    Notes saved;
+    t.cpu.visit(saved);
+    CHECK(saved.values.at("virtualization.vmx.rvi") == 0x41);
+    CHECK(saved.values.at("virtualization.vmx.svi") == 0x20);
+    CHECK(saved.values.at("virtualization.vmx.virtual_interrupt_recognized") == 1);
+    t.run_guest();
+    EXITED(t, ExitReason::hlt);
+    CHECK(t.status() == 0x4100);
+
+    t.set_reg(Reg::ISR + 0x20, 0);
+    t.request(0x41);
+    Notes restoring(&saved);
+    t.cpu.visit(restoring);
+    t.cpu.mode_changed();
+    t.cpu.context_changed(true);
+    CHECK(t.cpu.in_guest);
+    CHECK(t.cpu.rip == rip);
+    t.run_guest();
+    EXITED(t, ExitReason::hlt);
+    CHECK(t.guest_rip() == t.handler(0x41));
+    CHECK(t.status() == 0x4100);
 }
