@@ -14,5 +14,9 @@ void add_run(CLI::App& app, Session& session);
 void add_replay(CLI::App& app, Session& session);
 void add_trace(CLI::App& app, Session& session);
 void add_cpu(CLI::App& app, Session& session);
+void add_explain(CLI::App& app, Session& session);
+void add_check(CLI::App& app, Session& session);
+/// `show`, below `trace`.
+void add_trace_show(CLI::App& trace, Session& session);
 
 }  // namespace exeunt

@@ -20,7 +20,7 @@ constexpr const char* footer = R"(Exit status:
   6   an invariant of exeunt broke: please report it
   8   the run was ended from outside: tick limit, SIGINT, SIGTERM
   10  a triple fault outside a guest, or nothing can ever happen again
-  12  a replay or a comparison found a difference
+  12  a replay or a comparison found a difference, or a check a violated rule
   odd the guest's own, through isa-debug-exit (port 0xF4): value * 2 + 1)";
 
 /// What was wrong with the command line, and where the right form stands.
@@ -61,6 +61,8 @@ int main(int argc, char** argv) {
     exeunt::add_run(app, session);
     exeunt::add_replay(app, session);
     exeunt::add_trace(app, session);
+    exeunt::add_explain(app, session);
+    exeunt::add_check(app, session);
     exeunt::add_cpu(app, session);
     try {
         return parse(app, session, argc, argv);

@@ -1,14 +1,9 @@
 // `exeunt replay`: runs a recorded machine again and compares every record and the state hashes.
-#include "base/bad_input.hpp"
 #include "cli/command.hpp"
 #include "cli/console.hpp"
-#include "cli/recording.hpp"
-#include "machine/machine.hpp"
+#include "cli/replaying.hpp"
 #include "machine/snapshot.hpp"
-#include "traces/recorder.hpp"
-#include "traces/replayer.hpp"
 
-#include <algorithm>
 #include <fmt/format.h>
 #include <memory>
 #include <unistd.h>
@@ -18,21 +13,6 @@ namespace exeunt {
 namespace {
 
 constexpr int status_difference = 12;
-
-/// The `end` record; none when the recording was not closed. `last_tick`: of the last record.
-std::optional<Record> find_end(const std::string& directory, bool complete, Tick& last_tick) {
-    std::optional<Record> last = last_record(directory);
-    const bool closed = last && last->kind == RecordKind::end;
-    if (complete && !closed)
-        throw BadInput(RecordingPaths(directory).stream, "end", "the last record of a recording that was closed");
-    last_tick = last ? last->tick : 0;
-    return closed ? last : std::nullopt;
-}
-
-bool ended_from_outside(const Record& end) {
-    const auto reason = static_cast<EndReason>(end["reason"]);
-    return reason == EndReason::interrupted || reason == EndReason::quit;
-}
 
 /// A line on a terminal that says how far it is; nothing elsewhere.
 class Progress {
@@ -72,22 +52,13 @@ int verdict(const Replayer& replayer, bool closed, Tick tick) {
 }
 
 int replay(const std::string& directory) {
-    const RecordingDescription description = read_description(directory);
-    const std::string where = RecordingPaths(directory).description;
-    Tick last_tick = 0;
-    const std::optional<Record> recorded_end = find_end(directory, description.complete, last_tick);
-    Machine machine(MachineConfig::from_json(description.configuration, where));
-    Replayer replayer(directory, [&machine] { machine.loop().end({.reason = EndReason::quit}); });
-    RecordedInput input(directory);
-    machine.set_observer(&replayer);
-    machine.set_input(input, nullptr);
-    machine.loop().set_checkpoint(state_hash_interval, [&](Tick tick) {
-        replayer.state(tick, StateDigest::parse(state_hash(machine)));
-    });
-    machine.loop().set_limit(std::min(machine.config().schedule.limit, last_tick + 1));
+    ReplayedMachine replayed(directory);
+    Machine& machine = replayed.machine;
+    Replayer& replayer = replayed.replayer;
+    const std::optional<Record>& recorded_end = replayed.recorded_end;
     // A user's quit or a signal ended the recorded run between two slices: nothing in the machine says when.
-    const bool from_outside = recorded_end && ended_from_outside(*recorded_end);
-    machine.boot();  // refuses images whose hashes differ
+    const bool from_outside = replayed.ended_from_outside();
+    replayed.boot(); // refuses images whose hashes differ
     bool interrupted = false;
     Ending ending;
     {
@@ -95,7 +66,7 @@ int replay(const std::string& directory) {
         Progress progress;
         machine.loop().set_slice_end([&] {
             progress.show(replayer, machine.now());
-            if (from_outside && machine.now() >= last_tick) machine.loop().end({.reason = EndReason::quit});
+            if (from_outside && machine.now() >= replayed.last_tick) machine.loop().end({.reason = EndReason::quit});
             if (StopSignals::received() == 0) return;
             interrupted = true;
             machine.loop().end({.reason = EndReason::interrupted});

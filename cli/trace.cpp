@@ -31,13 +31,19 @@ void for_each(const std::string& directory, Visit visit) {
 
 // ---- list --------------------------------------------------------------------------------------------------------------
 
+/// A violation about no field, or one that is no matter of bits.
+bool says_nothing(std::string_view field, u64 value) {
+    return (field == "may_be_1" && value == ~u64{0}) || (field == "field" && value == RuleViolation::no_field);
+}
+
 /// The fields of a record that say something: not zero, and not already in the fixed columns.
 std::string details(const Record& record) {
     std::string text;
     const auto fields = record_fields(record.kind);
     for (std::size_t i = 0; i < fields.size(); ++i) {
         const FieldRow& row = fields[i];
-        if (record.kind == RecordKind::violation && row.name == "rule") continue;
+        if (record.kind == RecordKind::violation && (row.name == "rule" || says_nothing(row.name, record.values[i])))
+            continue;
         if (row.name == "cpu" || row.name == "vendor" || row.name == "reason" || row.name == "rip") continue;
         if (row.shown == Shown::text ? record.text.empty() : record.values[i] == 0) continue;
         if (!text.empty()) text += ' ';
@@ -221,7 +227,7 @@ void export_perfetto(const std::string& directory) {
 }  // namespace
 
 void add_trace(CLI::App& app, Session& session) {
-    CLI::App* verb = app.add_subcommand("trace", "List, count, compare and export a recording's VM exits");
+    CLI::App* verb = app.add_subcommand("trace", "List, show, count, compare and export a recording's VM exits");
     verb->require_subcommand(1);
 
     auto l = std::make_shared<ListOptions>();
@@ -231,6 +237,8 @@ void add_trace(CLI::App& app, Session& session) {
     sub->add_option("--count", l->count, "how many records");
     sub->add_option("--reason", l->reason, "only records whose reason contains this text");
     sub->callback([l, &session] { session.status = list(*l); });
+
+    add_trace_show(*verb, session);
 
     auto directory = std::make_shared<std::string>();
     sub = verb->add_subcommand("stat", "Count the exits by reason, with the ticks spent outside the guest");

@@ -16,6 +16,7 @@ inline std::string reason_name(const Record& record) {
     if (record["vendor"] == 1) return exit_code_name(static_cast<u32>(record["reason"]));
     if (const u64 error = record["instruction_error"]; error != 0)
         return std::string(instruction_error_name(static_cast<u32>(error)));
+    if (record.kind == RecordKind::vm_entry_failure && record["reason"] == 0) return "VMfailInvalid";
     return std::string(exit_reason_name(static_cast<u16>(record["reason"])));
 }
 

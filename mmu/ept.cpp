@@ -20,7 +20,8 @@ constexpr unsigned shift_of(unsigned level) { return 12 + 9 * (level - 1); }
 
 Stop Ept::refuse(EptFault::Kind kind, GuestPhysical address, const SecondLevelAccess& access,
                  u64 qualification) {
-    if (!access.probe) fault_ = {kind, qualification, address.value, access.linear_valid ? access.linear : 0};
+    if (!access.probe || access.log)
+        fault_ = {kind, qualification, address.value, access.linear_valid ? access.linear : 0, {}};
     return stopped(Stop::Kind::second_level);
 }
 
@@ -30,12 +31,14 @@ u64 Ept::execute_right(const SecondLevelAccess& access) const {
     return mode_based_execute_ && !access.supervisor_page ? entry_user_execute : entry_execute;
 }
 
-/// SDM 3C 28.2.3.1 "EPT Misconfigurations".
-bool Ept::misconfigured(u64 entry, unsigned level, bool leaf) const {
+/// SDM 3C 28.2.3.1 "EPT Misconfigurations": what is wrong with an entry, or nothing.
+std::string_view Ept::misconfiguration(u64 entry, unsigned level, bool leaf) const {
     if (!(entry & entry_read)) {
-        if (entry & entry_write) return true;
-        if ((entry & presence()) && !features_.execute_only) return true;
+        if (entry & entry_write) return "write permission without read permission";
+        if ((entry & presence()) && !features_.execute_only)
+            return "execute permission only, which this processor does not support";
     }
+    constexpr std::string_view reserved_set = "a reserved bit set";
     u64 reserved = low_mask(52) & ~low_mask(features_.physical_bits);
     if (!leaf) {
         // Bit 7 of a PDPTE or PDE that is no page is 0 already; where pages of that size do not exist it is
@@ -43,11 +46,13 @@ bool Ept::misconfigured(u64 entry, unsigned level, bool leaf) const {
         reserved |= level >= 4 ? extract(~u64{0}, 7, 3) << 3 : extract(~u64{0}, 6, 3) << 3;
         if (level == 3 && !features_.pages_1g) reserved |= entry_page;
         if (level == 2 && !features_.pages_2m) reserved |= entry_page;
-        return (entry & reserved) != 0;
+        return entry & reserved ? reserved_set : std::string_view{};
     }
     if (level > 1) reserved |= low_mask(shift_of(level)) & ~u64{0xFFF};
     const u64 memory_type = extract(entry, 5, 3);
-    return (entry & reserved) != 0 || memory_type == 2 || memory_type == 3 || memory_type == 7;
+    if (entry & reserved) return reserved_set;
+    if (memory_type == 2 || memory_type == 3 || memory_type == 7) return "a reserved memory type";
+    return {};
 }
 
 /// SDM 3C Table 27-7 "Exit Qualification for EPT Violations".
@@ -83,12 +88,18 @@ Result<bool> Ept::find_leaf(Walk& walk, const SecondLevelAccess& access) {
         const u64 entry = memory_.load<u64>(where);
         walk.where[walk.entries] = where;
         walk.entry[walk.entries++] = entry;
+        if (access.log)
+            access.log->step(
+                {.second_level = true, .level = level, .where = where, .at = {}, .entry = entry});
         if ((entry & presence()) == 0) return false;
         const bool large = (entry & entry_page) &&
                            ((level == 2 && features_.pages_2m) || (level == 3 && features_.pages_1g));
         const bool leaf = level == 1 || large;
-        if (misconfigured(entry, level, leaf))
-            return refuse(EptFault::Kind::misconfiguration, walk.address, access, 0);
+        if (const std::string_view cause = misconfiguration(entry, level, leaf); !cause.empty()) {
+            const Stop stop = refuse(EptFault::Kind::misconfiguration, walk.address, access, 0);
+            fault_.cause = cause;
+            return stop;
+        }
         walk.rights &= entry;
         if (leaf) {
             walk.page_bytes = u64{1} << shift;
@@ -118,6 +129,7 @@ Result<void> Ept::set_flags(Walk& walk, const SecondLevelAccess& access, bool wr
 Result<SecondLevelPage> Ept::translate(GuestPhysical address, const SecondLevelAccess& access) {
     Walk walk;
     walk.address = address;
+    if (access.log) access.log->begin(address);
     walk.accessed_dirty = eptp_ & EPTP::accessed_dirty;
     const bool present = TRY(find_leaf(walk, access));
     const bool write = is_write(access) || (walk.accessed_dirty && access.paging_structure);

@@ -33,7 +33,8 @@ struct EptFault {
     enum class Kind : u8 { none, violation, misconfiguration, log_full } kind = Kind::none;
     u64 qualification = 0; ///< of a violation, SDM 3C Table 27-7; bit 12 is the caller's
     u64 guest_physical = 0;
-    u64 guest_linear = 0; ///< valid with bit 7 of the qualification
+    u64 guest_linear = 0;     ///< valid with bit 7 of the qualification
+    std::string_view cause{}; ///< of a misconfiguration, in words
     /// A violation whose last entry leaves "suppress #VE" clear. SDM 3C 25.5.6.1 "Convertible EPT
     /// Violations".
     bool convertible = false;
@@ -81,7 +82,7 @@ private:
     u64 presence() const;
     /// The bit that allows this fetch.
     u64 execute_right(const SecondLevelAccess& access) const;
-    bool misconfigured(u64 entry, unsigned level, bool leaf) const;
+    std::string_view misconfiguration(u64 entry, unsigned level, bool leaf) const;
     Result<bool> find_leaf(Walk& walk, const SecondLevelAccess& access);
     Result<void> set_flags(Walk& walk, const SecondLevelAccess& access, bool write);
     u64 qualification(const SecondLevelAccess& access, const Walk& walk, bool present) const;

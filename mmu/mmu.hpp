@@ -57,6 +57,8 @@ public:
     Result<Translation> walk(Linear linear, Access access);
     /// As walk(), without side effects and never stopping: for debuggers. False where nothing is mapped.
     bool probe(Linear linear, Physical& physical);
+    /// As walk(), without side effects; `log` is told every entry that was read.
+    Result<Translation> explain(Linear linear, Access access, WalkLog& log);
 
     /// The cached translation, or a walk whose result is cached. `entry` stays valid until the next call.
     Result<TlbEntry*> lookup(Linear linear, Access access);

@@ -41,7 +41,7 @@ u64 reserved_bits(const PagingFormat& format, const PagingLevel& level, u64 entr
 /// APM 2 15.25.6 "Nested versus Guest Page Faults": every access is a user's at the nested level, and those
 /// to a guest's tables are writes.
 Stop Npt::refuse(GuestPhysical address, const SecondLevelAccess& access, u64 cause) {
-    if (access.probe) return stopped(Stop::Kind::second_level);
+    if (access.probe && !access.log) return stopped(Stop::Kind::second_level);
     u64 error = cause | PFEC::U;
     if (access.paging_structure) {
         error |= NPF::guest_tables;
@@ -67,6 +67,7 @@ Result<SecondLevelPage> Npt::translate(GuestPhysical address, const SecondLevelA
     const bool nx = host_.efer & EFER::NXE;
     const bool write = writes(access);
     const bool execute = access.type == AccessType::execute && !access.paging_structure;
+    if (access.log) access.log->begin(address);
     // Beyond what the format can translate, nothing is mapped.
     if (address.value >> (format.level[0].high_bit + 1)) return refuse(address, access, 0);
     Walk walk;
@@ -76,6 +77,13 @@ Result<SecondLevelPage> Npt::translate(GuestPhysical address, const SecondLevelA
         const Physical where{table +
                              extract(address.value, level.high_bit, level.low_bit) * format.entry_bytes};
         const u64 entry = format.entry_bytes == 8 ? memory_.load<u64>(where) : memory_.load<u32>(where);
+        if (access.log)
+            access.log->step({.second_level = true,
+                              .level = format.levels - i,
+                              .bytes = format.entry_bytes,
+                              .where = where,
+                              .at = {},
+                              .entry = entry});
         if (!(entry & entry_present)) return refuse(address, access, 0);
         const bool large = (entry & entry_page_size) && level.large_page_if(host_.cr4, gigabyte_pages_);
         if (entry & reserved_bits(format, level, entry, large, nx, physical_bits_))

@@ -57,6 +57,8 @@ public:
     /// 15.25.10 "Legacy PAE Mode": a guest's PDPTEs are read when they are used, not with CR3.
     bool pdptes_in_memory() const override { return true; }
     const NestedFault& fault() const { return fault_; }
+    /// nCR3 as CR3, and the host's CR4 and EFER.
+    const ControlRegisters& tables() const { return host_; }
 
 private:
     /// Accesses to a guest's tables count as writes, read or not, unless those are read-only.

@@ -12,6 +12,7 @@ struct Mmu::Walk {
     Linear linear;
     Access access;
     bool side_effects = true;  ///< set accessed and dirty flags
+    WalkLog* log = nullptr;    ///< an explanation; it has no side effects
     // Rights combined over all levels.
     bool writable = true, user = true, execute_disable = false;
 };
@@ -38,20 +39,21 @@ Result<u64> Mmu::read_entry(Walk& walk, u64 address, unsigned bytes, Physical& w
     if (second_level_) {
         const SecondLevelAccess access{.type = AccessType::read, .user = true, .linear_valid = true,
                                        .linear = walk.linear.value, .paging_structure = true,
-                                       .probe = !walk.side_effects};
+                                       .probe = !walk.side_effects, .log = walk.log};
         where = TRY(second_level_->translate(GuestPhysical{address}, access)).physical;
     }
     return bytes == 8 ? memory_.load<u64>(where) : memory_.load<u32>(where);
 }
 
 Result<void> Mmu::set_entry_bits(Walk& walk, u64 address, unsigned bytes, Physical where, u64 entry, u64 bits) {
-    if ((entry & bits) == bits || !walk.side_effects) return {};
+    if ((entry & bits) == bits || (!walk.side_effects && !walk.log)) return {};
     if (second_level_) {
         const SecondLevelAccess access{.type = AccessType::write, .user = true, .linear_valid = true,
                                        .linear = walk.linear.value, .paging_structure = true,
-                                       .probe = !walk.side_effects};
+                                       .probe = !walk.side_effects, .log = walk.log};
         where = TRY(second_level_->translate(GuestPhysical{address}, access)).physical;
     }
+    if (!walk.side_effects) return {};
     if (bytes == 8) {
         memory_.store<u64>(where, entry | bits);
     } else {
@@ -97,7 +99,7 @@ Result<Translation> Mmu::finish(Walk& walk, u64 physical, u64 bytes, bool dirty,
                                        .linear = walk.linear.value, .paging_structure = false,
                                        .supervisor_page = !walk.user, .writable_page = walk.writable,
                                        .execute_disable_page = walk.execute_disable,
-                                       .probe = !walk.side_effects};
+                                       .probe = !walk.side_effects, .log = walk.log};
         page = TRY(second_level_->translate(GuestPhysical{physical}, access));
         t.physical = page.physical;
         t.bytes = std::min(bytes, page.bytes);
@@ -137,6 +139,9 @@ Result<Translation> Mmu::walk_structures(Walk& walk) {
         } else {
             entry = TRY(read_entry(walk, address, format.entry_bytes, where));
         }
+        if (walk.log)
+            walk.log->step({.in_register = level.in_registers, .level = format.levels - i, .bytes = format.entry_bytes,
+                            .where = where, .at = GuestPhysical{address}, .entry = entry});
         if (!(entry & entry_present)) return page_fault(error_code(control_, walk.access, 0), linear);
 
         const bool page_size_bit = entry & entry_page_size;
@@ -178,6 +183,11 @@ Result<Translation> Mmu::walk_structures(Walk& walk) {
 
 Result<Translation> Mmu::walk(Linear linear, Access access) {
     Walk walk{.linear = linear, .access = access};
+    return walk_structures(walk);
+}
+
+Result<Translation> Mmu::explain(Linear linear, Access access, WalkLog& log) {
+    Walk walk{.linear = linear, .access = access, .side_effects = false, .log = &log};
     return walk_structures(walk);
 }
 

@@ -4,6 +4,7 @@
 #include "arch/address.hpp"
 #include "arch/result.hpp"
 #include "mmu/access.hpp"
+#include "mmu/walk_log.hpp"
 
 namespace exeunt {
 
@@ -18,6 +19,7 @@ struct SecondLevelAccess {
     bool writable_page = false;      ///< ... R/W = 1 in every entry
     bool execute_disable_page = false;  ///< ... XD = 1 in some entry
     bool probe = false;              ///< a debugger looks: no flag is set, nothing is logged
+    WalkLog* log = nullptr;          ///< an explanation, which is a probe too, wants to know the steps and the fault
 };
 
 /// The translation, with what it allows beyond the access that was made.

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 MACHINE_PARTS = {'vmx', 'svm', 'cpu', 'mmu', 'apic', 'devices', 'traces', 'arch', 'base'}
-EVERYTHING = MACHINE_PARTS | {'machine', 'debug', 'cli', 'tests'}
+EVERYTHING = MACHINE_PARTS | {'machine', 'debug', 'diagnosis', 'cli', 'tests'}
 
 # folder: what it may include besides itself
 LAYERS = {
@@ -24,6 +24,7 @@ LAYERS = {
     'svm': {'cpu', 'mmu', 'apic', 'arch', 'base'},
     'machine': MACHINE_PARTS,
     'debug': MACHINE_PARTS | {'machine'},
+    'diagnosis': MACHINE_PARTS | {'machine'},
     'cli': EVERYTHING - {'tests'},
     'tests': EVERYTHING,
 }

@@ -39,6 +39,7 @@ public:
 
     // ---- What tests and tools look at -----------------------------------------------------------
     bool gif() const { return gif_; }
+    const Npt& npt() const { return npt_; }
     u64 vmcb_address() const { return vmcb_address_; }
     /// The rules that the last VMRUN violated; empty when it succeeded.
     const std::vector<const VmrunCheck*>& last_refusal() const { return last_refusal_; }

@@ -50,6 +50,7 @@ public:
     const VmxCapabilities& capabilities() const { return capabilities_; }
     bool operating() const { return operating_; } ///< VMX operation, root or non-root
     Vmcs* current() { return current_; }
+    const Ept& ept() const { return ept_; }
     u64 vmxon_pointer() const { return vmxon_pointer_; }
     ActiveVmcss& active() { return active_; }
     /// Id and citation of the rule that refused the last VM entry; empty when it succeeded.
