@@ -8,6 +8,7 @@
 #include "cli/text.hpp"
 #include "diagnosis/fields.hpp"
 #include "diagnosis/live.hpp"
+#include "diagnosis/memory_watch.hpp"
 #include "diagnosis/walks.hpp"
 
 #include <fmt/format.h>
@@ -22,7 +23,7 @@ namespace {
 struct ExplainOptions {
     RecordChoice choice;
     std::string linear, guest_physical, access, format = "text";
-    bool user = false;
+    bool user = false, writers = false;
 };
 
 // ---- A record
@@ -33,7 +34,8 @@ std::string walk_text(const ExplainedWalk& walk) {
     for (const std::string& root : walk.roots) text += "  " + root + "\n";
     std::vector<std::vector<std::string>> rows{{"", "entry at", "value", "bits"}};
     for (const WalkLine& line : walk.lines)
-        rows.push_back({(line.second_level ? "  " : "") + line.name, line.where, line.entry, line.words});
+        rows.push_back(
+            {(line.second_level ? "  " : "") + line.name, line.where, line.entry, line.words, line.writer});
     if (rows.size() > 1) text += table(rows, 2);
     for (const std::string& verdict : walk.verdict) text += "  " + verdict + "\n";
     return text;
@@ -46,7 +48,8 @@ ordered_json walk_json(const ExplainedWalk& walk) {
                          {"second_level", line.second_level},
                          {"at", line.where},
                          {"entry", line.entry},
-                         {"bits", line.words}});
+                         {"bits", line.words},
+                         {"writer", line.writer}});
     return {{"question", walk.question},
             {"roots", walk.roots},
             {"entries", lines},
@@ -77,6 +80,32 @@ std::vector<WalkQuestion> questions_of(const ExplainOptions& o, const Record& re
     return questions;
 }
 
+/// Runs the recording once more, with a watch on the pages of which it is now known that they matter.
+void add_writers(const std::string& directory, ChosenRecord& chosen, std::vector<ExplainedWalk>& walks,
+                 const std::optional<Physical>& vmcb) {
+    std::unique_ptr<MemoryWatch> watch;
+    const auto prepare = [&](Machine& machine) {
+        watch = std::make_unique<MemoryWatch>(machine);
+        if (vmcb) watch->watch(*vmcb);
+        for (const ExplainedWalk& walk : walks)
+            for (const WalkLine& line : walk.lines)
+                if (!line.in_register) watch->watch(line.physical);
+    };
+    replay_to(
+        directory, chosen.number,
+        [&](Machine&, unsigned) {
+            for (ExplainedWalk& walk : walks)
+                for (WalkLine& line : walk.lines)
+                    if (!line.in_register)
+                        line.writer = writer_in_words(watch->writer(line.physical, line.bytes));
+            for (ExplainedRule& rule : chosen.rules)
+                for (ExplainedField& field : rule.fields)
+                    if (vmcb && field.number < VMCB::bytes)
+                        field.writer = writer_in_words(watch->writer(*vmcb + field.number, field.bytes));
+        },
+        prepare);
+}
+
 bool in_a_world(RecordKind kind) {
     return kind == RecordKind::vm_exit || kind == RecordKind::vm_entry ||
            kind == RecordKind::vm_entry_failure;
@@ -90,13 +119,16 @@ int explain_recorded(const ExplainOptions& o) {
     if (asked && !in_a_world(record.kind))
         throw BadInput("--record", fmt::format("{}", chosen.number), "a VM exit, a VM entry or its failure");
     std::vector<ExplainedWalk> walks;
+    std::optional<Physical> vmcb;
     if (!questions.empty() || record.kind == RecordKind::vm_entry_failure)
         replay_to(o.choice.directory, chosen.number, [&](Machine& machine, unsigned number) {
             Cpu& cpu = machine.cpu(number);
             const bool entered = record.kind != RecordKind::vm_entry_failure;
             for (const WalkQuestion& q : questions) walks.push_back(explain_walk(cpu, q, entered));
             if (!entered) add_conditions(chosen.rules, cpu);
+            vmcb = vmcb_of(cpu);
         });
+    if (o.writers) add_writers(o.choice.directory, chosen, walks, vmcb);
     const std::vector<Explained> lines = explain_record(record);
     if (o.format == "json") {
         ordered_json out{{"record", chosen.number},
@@ -197,7 +229,9 @@ int explain_vmcs_field(const ManualOptions& o) {
 
 int explain_vmcb_field(const ManualOptions& o) {
     const VMCB::FieldRow* row = find_vmcb_field(o.what);
-    if (!row) row = VMCB::find_field(static_cast<u32>(std::min(parse_number(o.what, "FIELD", 16), u64{VMCB::bytes})));
+    if (!row)
+        row =
+            VMCB::find_field(static_cast<u32>(std::min(parse_number(o.what, "FIELD", 16), u64{VMCB::bytes})));
     if (!row) throw BadInput("FIELD", o.what, "the name or the offset of a VMCB field");
     const u64 value = o.value.empty() ? 0 : parse_number(o.value, "VALUE");
     fmt::print("{}\n  {} bytes\n",
@@ -262,6 +296,8 @@ void add_explain(CLI::App& app, Session& session) {
                      "read, write or execute (default: what the record's fault did, or read)")
         ->check(CLI::IsMember({"read", "write", "execute"}));
     verb->add_flag("--user", o->user, "as user-mode access");
+    verb->add_flag("--writers", o->writers,
+                   "who wrote each entry of the walks, or each field of the VMCB, last");
     verb->add_option("--format", o->format, "text or json")
         ->check(CLI::IsMember({"text", "json"}))
         ->capture_default_str();

@@ -79,7 +79,8 @@ bool ReplayedMachine::ended_from_outside() const {
 }
 
 void replay_to(const std::string& directory, u64 number,
-               const std::function<void(Machine&, unsigned cpu)>& reached) {
+               const std::function<void(Machine&, unsigned cpu)>& reached,
+               const std::function<void(Machine&)>& prepare) {
     ReplayedMachine replayed(directory);
     Machine& machine = replayed.machine;
     Seeker seeker(replayed.replayer, number, [&](unsigned cpu) {
@@ -88,6 +89,7 @@ void replay_to(const std::string& directory, u64 number,
     });
     machine.set_observer(&seeker);
     replayed.boot();
+    if (prepare) prepare(machine);
     bool interrupted = false;
     {
         const StopSignals signals;

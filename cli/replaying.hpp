@@ -29,9 +29,10 @@ public:
 };
 
 /// Runs the recording up to record `number` (of a VM exit, a VM entry or its failure) and calls `reached`
-/// there, while the machine is as it was then. Throws BadInput when the run differs before, or has no such
-/// record.
+/// there, while the machine is as it was then; `prepare`, if given, before the first instruction. Throws
+/// BadInput when the run differs before, or has no such record.
 void replay_to(const std::string& directory, u64 number,
-               const std::function<void(Machine&, unsigned cpu)>& reached);
+               const std::function<void(Machine&, unsigned cpu)>& reached,
+               const std::function<void(Machine&)>& prepare = {});
 
 } // namespace exeunt

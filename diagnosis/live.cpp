@@ -37,6 +37,12 @@ void add_conditions(std::vector<ExplainedRule>& rules, Cpu& cpu) {
     }
 }
 
+std::optional<Physical> vmcb_of(Cpu& cpu) {
+    const auto* svm = dynamic_cast<Svm*>(cpu.virtualization);
+    if (!svm) return std::nullopt;
+    return Physical{svm->vmcb_address()};
+}
+
 bool is_translation_fault(const Record& r) {
     if (r.kind != RecordKind::vm_exit) return false;
     const u64 reason = r["reason"];

@@ -7,6 +7,7 @@
 #include "svm/vmcb.hpp"
 #include "vmx/vmcs_fields.hpp"
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,6 +17,9 @@ namespace exeunt {
 /// To each rule the fields that say whether it applies, with their values and last writers, out of the
 /// current VMCS or the VMCB of this processor.
 void add_conditions(std::vector<ExplainedRule>& rules, Cpu& cpu);
+
+/// Where the VMCB of this processor is, if it has AMD-V.
+std::optional<Physical> vmcb_of(Cpu& cpu);
 
 /// An EPT violation, an EPT misconfiguration or a nested page fault.
 bool is_translation_fault(const Record& record);

@@ -54,8 +54,10 @@ u64 interesting_bits(VmcsField field, const RuleViolation& v) {
 
 ExplainedField explain_field(bool svm, const RuleViolation& v) {
     ExplainedField field;
+    field.number = v.field;
     if (svm) {
         const VMCB::FieldRow* row = VMCB::find_field(v.field);
+        if (row) field.bytes = row->bytes;
         field.place = manual_hexadecimal(v.field);
         field.name = row ? std::string(row->name) : "?";
         field.value = row ? show_field(*row, v.value) : fmt::format("{:#x}", v.value);

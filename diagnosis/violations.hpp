@@ -12,11 +12,13 @@
 namespace exeunt {
 
 struct ExplainedField {
-    std::string name, place, value; ///< place: the encoding, or the offset in the VMCB
-    std::string words;              ///< the value in words
-    std::string allowed;            ///< bits; empty: the rule's words say it
-    std::string writer;             ///< empty: unknown
-    bool condition = false;         ///< it says whether the rule applies; not itself wrong
+    std::string name, place, value;       ///< place: the encoding, or the offset in the VMCB
+    std::string words;                    ///< the value in words
+    std::string allowed;                  ///< bits; empty: the rule's words say it
+    std::string writer;                   ///< empty: unknown
+    u32 number = RuleViolation::no_field; ///< the place, as a number
+    unsigned bytes = 8;
+    bool condition = false; ///< it says whether the rule applies; not itself wrong
 };
 
 struct ExplainedRule {

@@ -98,6 +98,9 @@ public:
         (s.second_level ? second_level : first_level).push_back(s);
         const std::string_view prefix = !s.second_level ? "" : ept_ ? "EPT " : "nested ";
         WalkLine line{.second_level = s.second_level,
+                      .in_register = s.in_register,
+                      .physical = s.where,
+                      .bytes = s.bytes,
                       .name = fmt::format("{}{}", prefix, entry_names[s.level]),
                       .where = s.in_register ? "register" : fmt::format("{:#x}", s.where.value),
                       .entry = fmt::format("{:#0{}x}", s.entry, 2 + 2 * s.bytes),

@@ -21,10 +21,14 @@ struct WalkQuestion {
 /// An entry that was read.
 struct WalkLine {
     bool second_level = false;
-    std::string name;  ///< "PDPTE", "EPT PDE"
-    std::string where; ///< its address; "guest-physical -> physical" for the guest's own
-    std::string entry; ///< its value
-    std::string words; ///< its bits
+    bool in_register = false;
+    Physical physical; ///< where it is
+    unsigned bytes = 8;
+    std::string name;     ///< "PDPTE", "EPT PDE"
+    std::string where;    ///< its address; "guest-physical -> physical" for the guest's own
+    std::string entry;    ///< its value
+    std::string writer{}; ///< who wrote it last, when that was asked
+    std::string words;    ///< its bits
 };
 
 struct ExplainedWalk {

@@ -10,7 +10,9 @@ namespace exeunt {
 class SvmInterconnect;
 
 /// Makes the extension that the model offers answer for `cpu`: sets Cpu::virtualization and adds its MSRs.
-/// Null where the model has neither. Throws ModelError.
-std::unique_ptr<Virtualization> attach_extension(Cpu& cpu, SvmInterconnect& interconnect);
+/// Null where the model has neither. `first`: what the machine's first processor got; null for itself. Throws
+/// ModelError.
+std::unique_ptr<Virtualization> attach_extension(Cpu& cpu, SvmInterconnect& interconnect,
+                                                 const Virtualization* first);
 
 } // namespace exeunt

@@ -48,7 +48,9 @@ struct Machine::Processor {
                 .x2apic = machine.model_.has(Feature::x2APIC),
                 .tsc_deadline = machine.model_.has(Feature::TSC_DEADLINE)},
                machine.board_->apic_bus, machine.clock_, cpu.signals(), tsc, &machine.board_->pic),
-          extension(attach_extension(cpu, machine.svm_interconnect_)) {
+          extension(attach_extension(
+              cpu, machine.svm_interconnect_,
+              machine.processors_.empty() ? nullptr : machine.processors_.front()->extension.get())) {
         cpu.controller = &apic;
         cpu.observer = machine.observer_;
         machine.board_->intr.add(apic.lint(0));

@@ -109,7 +109,7 @@ void Vmcs::write(VmcsField field, u64 value, FieldWriter writer) {
             unchecked_ = CheckGroup::all;
     }
     values_[i] = value;
-    writers_[i] = writer;
+    writers_.field[i] = writer;
 }
 
 namespace {
@@ -136,12 +136,13 @@ bool saved_at_exit(F field, u64 controls) {
 } // namespace
 
 WrittenBy Vmcs::writer(VmcsField field) const {
-    const FieldWriter& write = writers_[static_cast<std::size_t>(field)];
+    const FieldWriter& write = writers_.field[static_cast<std::size_t>(field)];
+    const FieldWriter& exit = writers_.exit;
     const auto by = [](WrittenBy::Kind kind, const FieldWriter& w) {
         return WrittenBy{kind, w.cpu, w.rip, w.tick};
     };
     const bool saved = saved_at_exit(field, (*this)[VmcsField::primary_vm_exit_controls]);
-    if (exit_.tick > write.tick && saved) return by(WrittenBy::Kind::processor, exit_);
+    if (exit.tick > write.tick && saved) return by(WrittenBy::Kind::processor, exit);
     if (write.tick == 0) return {};
     return by(WrittenBy::Kind::software, write);
 }
@@ -171,6 +172,52 @@ void Vmcs::store(PhysicalMemory& memory) const {
     memory.write_bytes(pointer_ + launch_offset, region, sizeof region);
 }
 
+namespace {
+
+void visit_writer(StateVisitor& visitor, std::string_view name, FieldWriter& writer) {
+    visitor.enter(name);
+    visitor.value("rip", writer.rip);
+    visitor.value("tick", writer.tick);
+    visitor.value("cpu", writer.cpu);
+    visitor.leave();
+}
+
+} // namespace
+
+void VmcsWriters::visit(StateVisitor& visitor) {
+    visitor.enter("writers");
+    for (std::size_t i = 0; i < vmcs_field_count; ++i)
+        visit_writer(visitor, vmcs_field_rows[i].name, field[i]);
+    visit_writer(visitor, "last_exit", exit);
+    visitor.leave();
+}
+
+void VmcsProvenance::keep(Physical pointer, const VmcsWriters& writers) {
+    std::erase_if(entries_, [pointer](const Entry& e) { return e.pointer == pointer.value; });
+    if (entries_.size() >= capacity) entries_.erase(entries_.begin());
+    entries_.push_back({pointer.value, writers});
+}
+
+const VmcsWriters* VmcsProvenance::find(Physical pointer) const {
+    for (const Entry& entry : entries_)
+        if (entry.pointer == pointer.value) return &entry.writers;
+    return nullptr;
+}
+
+void VmcsProvenance::visit(StateVisitor& visitor) {
+    visitor.enter("vmcs_provenance");
+    u64 count = entries_.size();
+    visitor.value("count", count);
+    entries_.resize(count);
+    for (u64 i = 0; i < count; ++i) {
+        visitor.enter(std::to_string(i));
+        visitor.value("pointer", entries_[i].pointer);
+        entries_[i].writers.visit(visitor);
+        visitor.leave();
+    }
+    visitor.leave();
+}
+
 void Vmcs::visit(StateVisitor& visitor) {
     visitor.value("pointer", pointer_.value);
     visitor.value("launched", launched_);
@@ -178,21 +225,14 @@ void Vmcs::visit(StateVisitor& visitor) {
     for (std::size_t i = 0; i < vmcs_field_count; ++i) {
         visitor.field(vmcs_field_rows[i].name, values_[i], 64);
     }
-    visitor.enter("writers");
-    for (std::size_t i = 0; i < vmcs_field_count; ++i) {
-        visitor.enter(vmcs_field_rows[i].name);
-        visitor.value("rip", writers_[i].rip);
-        visitor.value("tick", writers_[i].tick);
-        visitor.value("cpu", writers_[i].cpu);
-        visitor.leave();
-    }
-    visitor.enter("last_exit");
-    visitor.value("rip", exit_.rip);
-    visitor.value("tick", exit_.tick);
-    visitor.value("cpu", exit_.cpu);
-    visitor.leave();
-    visitor.leave();
+    writers_.visit(visitor);
     unchecked_ = CheckGroup::all; // a restored VMCS is checked again; what is derived is derived again
+}
+
+/// To memory, and the last writers to where they are kept.
+void ActiveVmcss::store(const Vmcs& vmcs) {
+    vmcs.store(memory_);
+    provenance_->keep(vmcs.pointer(), vmcs.writers());
 }
 
 Vmcs* ActiveVmcss::find(Physical pointer) {
@@ -210,11 +250,12 @@ Vmcs& ActiveVmcss::activate(Physical pointer, const Vmcs* keep) {
     }
     if (active_.size() >= capacity) {
         auto victim = std::find_if(active_.begin(), active_.end(), [&](auto& v) { return v.get() != keep; });
-        (*victim)->store(memory_);
+        store(**victim);
         active_.erase(victim);
     }
     active_.push_back(std::make_unique<Vmcs>(pointer));
     active_.back()->load(memory_);
+    if (const VmcsWriters* writers = provenance_->find(pointer)) active_.back()->set_writers(*writers);
     return *active_.back();
 }
 
@@ -222,7 +263,7 @@ void ActiveVmcss::clear(Physical pointer) {
     auto found =
         std::find_if(active_.begin(), active_.end(), [&](auto& v) { return v->pointer() == pointer; });
     if (found != active_.end()) {
-        (*found)->store(memory_);
+        store(**found);
         active_.erase(found);
     }
     // The launch state becomes clear, also of a VMCS that was not active.
@@ -231,7 +272,7 @@ void ActiveVmcss::clear(Physical pointer) {
 }
 
 void ActiveVmcss::write_back_all() {
-    for (auto& vmcs : active_) vmcs->store(memory_);
+    for (auto& vmcs : active_) store(*vmcs);
     active_.clear();
 }
 

@@ -34,6 +34,33 @@ struct FieldWriter {
     u32 cpu = 0;
 };
 
+/// Who wrote each field of one VMCS last.
+struct VmcsWriters {
+    FieldWriter field[vmcs_field_count] = {};
+    FieldWriter exit; ///< the last VM exit
+
+    void visit(StateVisitor& visitor);
+};
+
+/// The last writers of VMCSs that are not active: VMCLEAR does not make an explanation forget them, nor does
+/// migration to another processor of the machine. The most recently cleared stay.
+class VmcsProvenance {
+public:
+    void keep(Physical pointer, const VmcsWriters& writers);
+    /// Null: unknown.
+    const VmcsWriters* find(Physical pointer) const;
+    void visit(StateVisitor& visitor);
+
+private:
+    static constexpr std::size_t capacity = 64;
+
+    struct Entry {
+        u64 pointer = 0;
+        VmcsWriters writers;
+    };
+    std::vector<Entry> entries_; ///< most recently kept last
+};
+
 class Vmcs {
 public:
     explicit Vmcs(Physical pointer) : pointer_(pointer) {}
@@ -63,9 +90,11 @@ public:
     /// Software writes a field (VMWRITE): remembers what has to be checked again, and who it was.
     void write(VmcsField field, u64 value, FieldWriter writer);
     /// A VM exit saved the guest's state.
-    void saved(FieldWriter exit) { exit_ = exit; }
+    void saved(FieldWriter exit) { writers_.exit = exit; }
     /// Who wrote this field last: VMWRITE, or the last VM exit.
     WrittenBy writer(VmcsField field) const;
+    const VmcsWriters& writers() const { return writers_; }
+    void set_writers(const VmcsWriters& writers) { writers_ = writers; }
 
     void mark(u32 check_groups) { unchecked_ |= check_groups; }
     void passed(u32 check_groups) { unchecked_ &= ~check_groups; }
@@ -90,8 +119,7 @@ private:
     bool shadow_ = false;
     u32 unchecked_ = CheckGroup::all;
     u64 values_[vmcs_field_count] = {};
-    FieldWriter writers_[vmcs_field_count] = {};
-    FieldWriter exit_; ///< the last VM exit
+    VmcsWriters writers_;
 };
 
 /// The entry checks that read a field.
@@ -100,7 +128,8 @@ u32 check_groups_of(VmcsField field);
 /// The VMCSs that are active on one processor.
 class ActiveVmcss {
 public:
-    explicit ActiveVmcss(PhysicalMemory& memory) : memory_(memory) {}
+    ActiveVmcss(PhysicalMemory& memory, std::shared_ptr<VmcsProvenance> provenance)
+        : memory_(memory), provenance_(std::move(provenance)) {}
 
     Vmcs* find(Physical pointer);
     /// The VMCS of this region, read from memory unless it is active already. The most recently used stay.
@@ -110,13 +139,17 @@ public:
     /// All to memory; they stay active as far as software can tell.
     void write_back_all();
     void visit(StateVisitor& visitor);
+    const std::shared_ptr<VmcsProvenance>& provenance() const { return provenance_; }
 
 private:
+    void store(const Vmcs& vmcs);
+
     /// More than this many at a time are written back, least recently used first.
     static constexpr std::size_t capacity = 64;
 
     PhysicalMemory& memory_;
-    std::vector<std::unique_ptr<Vmcs>> active_; ///< most recently used last
+    std::shared_ptr<VmcsProvenance> provenance_; ///< of the whole machine
+    std::vector<std::unique_ptr<Vmcs>> active_;  ///< most recently used last
 };
 
 } // namespace exeunt

@@ -33,7 +33,9 @@ constexpr MsrRow msr_rows[] = {
 
 std::span<const MsrRow> vmx_msr_rows() { return msr_rows; }
 
-Vmx::Vmx(Cpu& cpu) : cpu_(cpu), capabilities_(cpu.model), active_(cpu.memory), ept_(cpu.memory) {
+Vmx::Vmx(Cpu& cpu, const Vmx* first)
+    : cpu_(cpu), capabilities_(cpu.model),
+      active_(cpu.memory, first ? first->active_.provenance() : std::make_shared<VmcsProvenance>()), ept_(cpu.memory) {
     ept_.set_features({.execute_only = capabilities_.ept_vpid(EPT_VPID_CAP::execute_only),
                        .pages_2m = capabilities_.ept_vpid(EPT_VPID_CAP::pages_2m),
                        .pages_1g = capabilities_.ept_vpid(EPT_VPID_CAP::pages_1g),
@@ -74,6 +76,7 @@ void Vmx::reset(Cpu& cpu) {
 void Vmx::visit(StateVisitor& visitor) {
     visitor.enter("vmx");
     active_.visit(visitor);
+    if (cpu_.index == 0) active_.provenance()->visit(visitor); // it is the whole machine's
     u64 current = current_ ? current_->pointer().value : no_pointer;
     visitor.value("current", current);
     current_ = current == no_pointer ? nullptr : active_.find(Physical{current});

@@ -41,8 +41,9 @@ struct VmExit {
 
 class Vmx final : public NoVirtualization {
 public:
-    /// Becomes the processor's extension and adds its MSRs. Throws ModelError.
-    explicit Vmx(Cpu& cpu);
+    /// Becomes the processor's extension and adds its MSRs. `first`: that of the machine's first processor, if there
+    /// is one already. Throws ModelError.
+    explicit Vmx(Cpu& cpu, const Vmx* first = nullptr);
 
     static constexpr u64 no_pointer = ~u64{0};
 

@@ -113,6 +113,19 @@ TEST_CASE(
     CHECK(t.vmx.current()->writer(F::guest_rip).rip == 0x77);
 }
 
+TEST_CASE("Last writers: VMCLEAR and migration to another processor do not forget them") {
+    T t;
+    const auto provenance = std::make_shared<VmcsProvenance>();
+    ActiveVmcss here(t.memory, provenance), there(t.memory, provenance);
+    here.activate(Physical{T::spare_region}, nullptr).write(F::host_cr3, 0x5000, {0x1234, 55, 2});
+    here.clear(Physical{T::spare_region});
+    const WrittenBy writer = there.activate(Physical{T::spare_region}, nullptr).writer(F::host_cr3);
+    CHECK(writer.kind == WrittenBy::Kind::software);
+    CHECK(writer.rip == 0x1234);
+    CHECK(writer.tick == 55);
+    CHECK(writer.cpu == 2);
+}
+
 TEST_CASE("VM-entry rules: where it can not be told which field is wrong, all of the rule's are named") {
     T t;
     t.off(secondary::unrestricted_guest);
