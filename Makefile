@@ -1,6 +1,6 @@
 # Everything by one word each, over CMake's presets (CMakePresets.json). Each target installs the Debian
 # packages that it needs and are missing (scripts/packages.txt).
-.PHONY: help build demo test test-all test-quick bench clean
+.PHONY: help build demo test test-quick bench clean
 .DEFAULT_GOAL := help
 
 help: ## what the targets do
@@ -19,15 +19,10 @@ demo: ## run the bundled hypervisor, show its VM exits, replay them
 	@cmake --build --preset release --target exeunt guests
 	@scripts/demo
 
-test: ## the tests on the release build, at most 30 minutes on two cores
-	@echo "make test: unit, guest, replay, boot and differential tests; at most 30 minutes on two cores"
-	@scripts/packages build test
-	@scripts/test.py
-
-test-all: ## also lint, sanitizers, a million differential cases, fuzz targets and the build for aarch64
-	@echo "make test-all: make test, and lint, sanitizers, a million differential cases, fuzz targets, aarch64"
+test: ## all tests: at most 30 minutes on two cores
+	@echo "make test: unit, guest, lint, differential, replay, boot, fuzz and aarch64 tests; at most 30 minutes on two cores"
 	@scripts/packages build test cross
-	@scripts/test.py --all
+	@scripts/test.py
 
 test-quick: ## the two-minute subset of the tests
 	@echo "make test-quick: unit, guest and lint tests with sanitizers"

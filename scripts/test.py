@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Builds and runs the tests as released (preset release); with --all also with sanitizers (preset dev), the fuzz
-targets (preset fuzz) and the build for aarch64.
+"""Builds and runs the tests: as released (preset release: everything, with the boot tests, the slow differential run
+and the build for aarch64), with sanitizers (preset dev: unit tests, guests, lint) and the fuzz targets (preset fuzz).
 
 Closes with the line `N passed, N failed`, which counts doctest's test cases where a ctest entry is a
 doctest executable and the entry itself where it is not. Exit status 1 when anything failed.
@@ -17,14 +17,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DOCTEST = re.compile(r'test cases:\s*(\d+)\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed')
 
-# preset, arguments of ctest. What users run is tested in full; sanitizers, the fuzz targets and the build for
-# another processor have builds of their own, which --all adds.
+# preset, arguments of ctest
 STEPS = [
-    ('release', ['-LE', '^(cross|fuzz|lint)$', '-E', '^differential_slow$']),
-]
-MORE = [
-    ('dev', ['-LE', '^(slow|differential|replay|boot|cross|fuzz)$']),
-    ('release', ['-R', '^(cross_.*|differential_slow)$']),
+    ('release', ['-LE', '^lint$']),
+    ('dev', ['-L', '^(unit|guest|lint)$']),
     ('fuzz', []),
 ]
 QUICK = [
@@ -87,12 +83,11 @@ def test(preset, arguments, jobs, count):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--quick', action='store_true', help='preset dev only, without the label slow')
-    parser.add_argument('--all', action='store_true', help='also sanitizers, fuzz targets and the aarch64 build')
     parser.add_argument('--jobs', type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     start = time.monotonic()
     count = Count()
-    for preset, arguments in QUICK if options.quick else STEPS + (MORE if options.all else []):
+    for preset, arguments in QUICK if options.quick else STEPS:
         test(preset, arguments, options.jobs, count)
     minutes, seconds = divmod(int(time.monotonic() - start), 60)
     print(f'\ntests took {minutes} min {seconds} s'
