@@ -242,22 +242,20 @@ Stop Cpu::execute_block(bool single) {
     Link* link = open_link;
     open_link = nullptr;
     if (blocks->collect()) link = nullptr;
-    auto found = blocks->find(single);
-    if (!found.ok()) {
-        --remaining;
-        return found.stop();
-    }
-    Block* block = found.value();
-    if (!single && remaining < block->ticks) {
-        auto one = blocks->find(true);
-        if (!one.ok()) {
+    JumpEntry& jump = blocks->jump(rip);
+    Block* block = jump.block;
+    const bool known = !single && fetch_key && jump.key == fetch_key && jump.rip == rip;
+    if (!known || remaining < block->ticks) {
+        auto found = blocks->find(single);
+        if (found.ok() && !single && remaining < found.value()->ticks) found = blocks->find(true);
+        if (!found.ok()) {
             --remaining;
-            return one.stop();
+            return found.stop();
         }
-        block = one.value();
+        block = found.value();
     }
     if (!block->single && fetch_key) {
-        blocks->jump(rip) = {fetch_key, rip, block};
+        jump = {fetch_key, rip, block};
         if (link) {
             link->target = block;
             link->key = fetch_key;
