@@ -34,6 +34,7 @@ struct WriteTarget {
     u64 physical = 0, physical2 = 0;  ///< of the first byte; of the first byte on the second page
     unsigned bytes = 0;
     unsigned first = 0;               ///< bytes on the first page
+    u8* native = nullptr;                 ///< set when all bytes are ordinary memory that can be written at once
     bool special = false, special2 = false;
 };
 

@@ -25,13 +25,37 @@ Result<void> check_alignment(const Cpu& cpu, u64 linear, unsigned bytes) {
 
 Privilege privilege_of(const Cpu& cpu, bool implicit) { return implicit ? Privilege::supervisor : cpu.mmu.privilege(); }
 
+/// Memory that a matching tag leads to: one page of RAM, without decoded code, breakpoints or checks of alignment.
+u64 load_native(const u8* from, unsigned bytes) {
+    u64 value = 0;
+    switch (bytes) {  // the usual sizes, each a single move
+        case 1: return *from;
+        case 2: std::memcpy(&value, from, 2); break;
+        case 4: std::memcpy(&value, from, 4); break;
+        case 8: std::memcpy(&value, from, 8); break;
+        default: std::memcpy(&value, from, bytes);
+    }
+    return PhysicalMemory::little_endian(value);
+}
+
+void store_native(u8* to, unsigned bytes, u64 value) {
+    value = PhysicalMemory::little_endian(value);
+    switch (bytes) {
+        case 1: std::memcpy(to, &value, 1); break;
+        case 2: std::memcpy(to, &value, 2); break;
+        case 4: std::memcpy(to, &value, 4); break;
+        case 8: std::memcpy(to, &value, 8); break;
+        default: std::memcpy(to, &value, bytes);
+    }
+}
+
 /// A device access must be the last of its block, so that what it changes (deadlines, interrupts, decoded code)
 /// is seen at the next instruction: in the middle of a block the instruction is tried again as a block of its own.
 bool must_retry(Cpu& cpu) { return !cpu.last_of_block; }
 
 Result<u64> read_physical(Cpu& cpu, const TlbEntry& entry, u64 linear, unsigned bytes) {
-    const Physical at{entry.physical + (linear & 0xFFF)};
-    if (entry.special) {
+    const Physical at{entry.physical() + (linear & 0xFFF)};
+    if (entry.special()) {
         if (must_retry(cpu)) return stopped(Stop::Kind::retry);
         return cpu.virtualization->special_read(cpu, at.value, linear, bytes);
     }
@@ -86,8 +110,11 @@ bool ends_block(Cpu& cpu, Physical at, unsigned bytes, bool special) {
 // ---- Linear ---------------------------------------------------------------------------------------------------
 
 Result<u64> Cpu::load_linear(u64 linear, unsigned bytes, bool implicit) {
-    if (!implicit) TRY(check_alignment(*this, linear, bytes));
     const Access access{AccessType::read, privilege_of(*this, implicit)};
+    TlbPart& part = mmu.part(access.privilege);
+    if (const TlbEntry& e = part.entry(linear); e.read_tag == part.tag_of(linear + bytes - 1)) [[likely]]
+        return load_native(reinterpret_cast<const u8*>(e.addend + linear), bytes);
+    if (!implicit) TRY(check_alignment(*this, linear, bytes));
     const unsigned first = static_cast<unsigned>(page_size - (linear & 0xFFF));
     if (bytes <= first) [[likely]] {
         const TlbEntry& entry = *TRY(mmu.lookup(Linear{linear}, access));
@@ -111,24 +138,33 @@ Result<WriteTarget> Cpu::prepare_linear(u64 linear, unsigned bytes, bool implici
 Result<WriteTarget> Cpu::translate_write(u64 linear, unsigned bytes, Privilege privilege) {
     const Access access{AccessType::write, privilege};
     WriteTarget target{.linear = linear, .bytes = bytes, .first = bytes};
+    TlbPart& part = mmu.part(privilege);
+    if (const TlbEntry& e = part.entry(linear); e.write_tag == part.write_tag_of(linear + bytes - 1)) [[likely]] {
+        target.native = reinterpret_cast<u8*>(e.addend + linear);
+        return target;
+    }
     const TlbEntry low = *TRY(mmu.lookup(Linear{linear}, access));
-    target.physical = low.physical + (linear & 0xFFF);
-    target.special = low.special;
+    target.physical = low.physical() + (linear & 0xFFF);
+    target.special = low.special();
     const unsigned room = static_cast<unsigned>(page_size - (linear & 0xFFF));
     bool ends = false;
     if (bytes > room) [[unlikely]] {
         target.first = room;
         const TlbEntry high = *TRY(mmu.lookup(Linear{next_page(linear)}, access));
-        target.physical2 = high.physical;
-        target.special2 = high.special;
-        ends = ends_block(*this, Physical{high.physical}, bytes - room, high.special);
+        target.physical2 = high.physical();
+        target.special2 = high.special();
+        ends = ends_block(*this, Physical{high.physical()}, bytes - room, high.special());
     }
-    ends |= ends_block(*this, Physical{target.physical}, target.first, low.special);
+    ends |= ends_block(*this, Physical{target.physical}, target.first, low.special());
     if (ends && must_retry(*this)) return stopped(Stop::Kind::retry);
     return target;
 }
 
 Result<void> Cpu::commit(const WriteTarget& target, u64 value) {
+    if (target.native) [[likely]] {
+        store_native(target.native, target.bytes, value);
+        return {};
+    }
     note_data_breakpoint(target.linear, target.bytes, true);
     if (target.first == target.bytes) [[likely]]
         return write_physical(*this, target.physical, target.special, target.linear, target.bytes, value);
@@ -139,14 +175,14 @@ Result<void> Cpu::commit(const WriteTarget& target, u64 value) {
 }
 
 Result<u64> Cpu::read_target(const WriteTarget& target) {
+    if (target.native) [[likely]]
+        return load_native(target.native, target.bytes);
     TlbEntry entry;
-    entry.physical = target.physical & ~u64{0xFFF};
-    entry.special = target.special;
+    entry.frame = (target.physical & ~u64{0xFFF}) | (target.special ? TlbEntry::special_bit : 0);
     const u64 low = TRY(read_physical(*this, entry, target.linear, target.first));
     if (target.first == target.bytes) [[likely]]
         return low;
-    entry.physical = target.physical2;
-    entry.special = target.special2;
+    entry.frame = (target.physical2 & ~u64{0xFFF}) | (target.special2 ? TlbEntry::special_bit : 0);
     const u64 high = TRY(read_physical(*this, entry, next_page(target.linear), target.bytes - target.first));
     return low | (high << (8 * target.first));
 }
@@ -192,7 +228,7 @@ Result<void> Cpu::store_linear_bytes(u64 linear, const void* from, unsigned byte
             const TlbEntry& e = *TRY(mmu.lookup(Linear{at}, {AccessType::write, privilege}));
             const unsigned room = static_cast<unsigned>(page_size - (at & 0xFFF));
             const unsigned here = left < room ? left : room;
-            if (ends_block(*this, Physical{e.physical + (at & 0xFFF)}, here, e.special))
+            if (ends_block(*this, Physical{e.physical() + (at & 0xFFF)}, here, e.special()))
                 return stopped(Stop::Kind::retry);
             left -= here;
         }

@@ -109,9 +109,9 @@ Result<TlbEntry*> Mmu::lookup(Linear linear, Access access) {
     TlbPart& part = this->part(access.privilege);
     TlbEntry& e = part.entry(linear.value);
     const u64 tag = part.tag_of(linear.value);
-    if (e.tag == tag && (!access.write() || e.writable)) {
+    if (e.holds(tag) && (!access.write() || e.writable())) {
         // The page may have lost its decoded code meanwhile: writes may go straight again.
-        if (access.write() && e.read_tag == tag && memory_.native_for_write(Physical{e.physical}))
+        if (access.write() && e.read_tag == tag && memory_.native_for_write(Physical{e.physical()}))
             e.write_tag = part.write_tag_of(linear.value);
         return &e;
     }
@@ -120,11 +120,9 @@ Result<TlbEntry*> Mmu::lookup(Linear linear, Access access) {
     note_large(linear, t.bytes);
     const Physical page = t.physical.page();
     const bool watched = std::find(watched_.begin(), watched_.end(), linear.page().value) != watched_.end();
-    e.tag = tag;
-    e.physical = page.value;
-    e.writable = t.write;
-    e.special = t.special;
-    e.read_tag = e.write_tag = TlbEntry::empty;
+    e.read_tag = tag | TlbEntry::slow;
+    e.write_tag = TlbEntry::empty;
+    e.frame = page.value | (t.write ? TlbEntry::writable_bit : 0) | (t.special ? TlbEntry::special_bit : 0);
     u8* native = memory_.native(page);
     if (native && !watched && !t.special && direct_) {
         e.addend = reinterpret_cast<std::uintptr_t>(native) - linear.page().value;

@@ -19,19 +19,27 @@ struct TlbKey {
     constexpr bool operator==(const TlbKey&) const = default;
 };
 
-/// One cached translation of a 4-KByte page. A tag is the linear page number shifted left by 12, plus the
-/// generation of its part in the low 12 bits; `empty` matches nothing.
+/// One cached translation of a 4-KByte page: 32 bytes, so that many fit the native caches. A tag is the linear page
+/// number shifted left by 12, plus the generation of its part in the low bits; `empty` matches nothing.
 struct TlbEntry {
     static constexpr u64 empty = ~u64{0};
+    static constexpr u64 slow = 0x800;             ///< in `read_tag`: valid, but reads must not go straight
+    static constexpr u64 last_generation = 0x7FE;  ///< generations never reach the bit `slow`, nor `empty`
+    static constexpr u64 writable_bit = 1, special_bit = 2;
 
     u64 read_tag = empty;    ///< matches: a read may go straight to `addend` + linear
     u64 write_tag = empty;   ///< matches: a write may, too
     std::uintptr_t addend = 0;
-    u64 tag = empty;         ///< matches: the fields below are valid (also for MMIO and watched pages)
-    u64 physical = 0;        ///< page frame
-    bool writable = false;   ///< a write is allowed and the dirty flag is set
-    bool special = false;    ///< see SecondLevelPage
+    u64 frame = 0;           ///< physical page and the two bits above
+
+    /// Whether the entry translates the page of `tag` (perhaps to MMIO, or to a watched page).
+    bool holds(u64 tag) const { return (read_tag & ~slow) == tag; }
+    u64 physical() const { return frame & ~u64{0xFFF}; }
+    bool writable() const { return frame & writable_bit; }  ///< a write is allowed and the dirty flag is set
+    bool special() const { return frame & special_bit; }    ///< see SecondLevelPage
+    void clear() { read_tag = write_tag = empty; }
 };
+static_assert(sizeof(TlbEntry) == 32);
 
 struct FetchEntry {
     u64 tag = TlbEntry::empty;
@@ -40,10 +48,10 @@ struct FetchEntry {
 
 /// The translations of one context for one privilege.
 struct TlbPart {
-    static constexpr unsigned data_entries = 4096;
+    static constexpr unsigned data_entries = 16384;
     static constexpr unsigned fetch_entries = 512;
 
-    u64 generation = 0;        ///< 0 to FFEH; part of every tag but `write_tag`
+    u64 generation = 0;        ///< 0 to last_generation; part of every tag but `write_tag`
     u64 write_generation = 0;  ///< the same for `write_tag`
     u64 epoch = 0;       ///< unique over all parts and time: names this set of translations to chained blocks
     std::array<TlbEntry, data_entries> data{};

@@ -19,8 +19,8 @@ Result<void> exec_SERIALIZE(Cpu&, const Insn&) { return {}; }
 /// A page of the extension's may have an exit for it.
 Result<TlbEntry> touch(Cpu& cpu, u64 linear) {
     const TlbEntry entry = *TRY(cpu.mmu.lookup(Linear{linear}, {AccessType::read, cpu.mmu.privilege()}));
-    if (entry.special)
-        TRY(cpu.virtualization->special_read(cpu, entry.physical + (linear & 0xFFF), linear, 1));
+    if (entry.special())
+        TRY(cpu.virtualization->special_read(cpu, entry.physical() + (linear & 0xFFF), linear, 1));
     return entry;
 }
 

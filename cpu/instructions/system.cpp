@@ -126,9 +126,9 @@ Result<void> exec_MONITOR(Cpu& cpu, const Insn& insn) {
     const Seg where = insn.has_segment_override ? insn.memory.segment : Seg::DS;
     const u64 linear = TRY(cpu.linear(where, cpu.gpr(RAX, insn.address_size), 1, AccessType::read));
     const TlbEntry line = TRY(touch(cpu, linear));
-    if (line.special)
+    if (line.special())
         return cpu.unmodelled("MONITOR of a virtual APIC's page", "SDM 3C 29.4.6.1 \"Instruction-Specific Considerations\"");
-    cpu.arm_monitor(line.physical + (linear & 0xFFF));
+    cpu.arm_monitor(line.physical() + (linear & 0xFFF));
     return {};
 }
 

@@ -181,40 +181,40 @@ TEST_CASE("5-level paging [SDM 3A 4.5]") {
 TEST_CASE("TLB: a cached translation holds until something drops it [SDM 3A 4.10.2]") {
     Paging t;
     const Access read{AccessType::read, user};
-    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical == 0x5000);
+    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical() == 0x5000);
     t.leaf(0x6007);
-    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical == 0x5000);
+    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical() == 0x5000);
     SUBCASE("INVLPG") { t.mmu.drop_page(Linear{0x1000}); }
     SUBCASE("flush") { t.mmu.flush_current(); }
-    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical == 0x6000);
+    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical() == 0x6000);
 }
 
 TEST_CASE("TLB: INVLPG anywhere in a large page drops all of it [SDM 3A 4.10.4.1]") {
     Paging t;
     t.memory.store<u64>(Physical{Paging::pd}, 0x60'0087);
     const Access read{AccessType::read, user};
-    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical == 0x60'1000);
+    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical() == 0x60'1000);
     t.memory.store<u64>(Physical{Paging::pd}, 0x80'0087);
     t.mmu.drop_page(Linear{0x10'0000});
-    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical == 0x80'1000);
+    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical() == 0x80'1000);
 }
 
 TEST_CASE("TLB: contexts keep their translations while others are current") {
     Paging t;
     const Access read{AccessType::read, user};
-    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical == 0x5000);
+    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical() == 0x5000);
     t.leaf(0x6007);
     t.mmu.select({.world = 1});
-    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical == 0x6000);
+    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical() == 0x6000);
     t.mmu.select({});
-    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical == 0x5000);
+    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical() == 0x5000);
     t.mmu.flush_world(1);
-    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical == 0x5000);
+    CHECK(t.mmu.lookup(Linear{0x1234}, read).value()->physical() == 0x5000);
 }
 
 TEST_CASE("TLB: a first write to a clean page walks again and sets the dirty flag [SDM 3A 4.8]") {
     Paging t;
-    CHECK_FALSE(t.mmu.lookup(Linear{0x1234}, {AccessType::read, user}).value()->writable);
-    CHECK(t.mmu.lookup(Linear{0x1234}, {AccessType::write, user}).value()->writable);
+    CHECK_FALSE(t.mmu.lookup(Linear{0x1234}, {AccessType::read, user}).value()->writable());
+    CHECK(t.mmu.lookup(Linear{0x1234}, {AccessType::write, user}).value()->writable());
     CHECK((t.leaf() & 0x40) != 0);
 }
