@@ -43,8 +43,34 @@ std::optional<Physical> vmcb_of(Cpu& cpu) {
     return Physical{svm->vmcb_address()};
 }
 
+namespace {
+
+/// A page fault of the guest that was intercepted.
+bool is_page_fault(const Record& r) {
+    if (r["vendor"] == 1) return r["reason"] == ExitCode::EXCP0 + 14;
+    const u64 event = r["interruption_information"];
+    return r["reason"] == 0 && (event & 0xFF) == 14 && extract(event, 10, 8) == 3;
+}
+
+AccessType access_type(u64 bits, u64 fetch, u64 write) {
+    return bits & fetch ? AccessType::execute : bits & write ? AccessType::write : AccessType::read;
+}
+
+WalkQuestion page_fault_access(const Record& r) {
+    const bool svm = r["vendor"] == 1;
+    const u64 error = svm ? r["qualification"] : r["interruption_error"];
+    WalkQuestion q;
+    q.address = svm ? r["qualification2"] : r["qualification"];
+    q.access.type = access_type(error, PFEC::I, PFEC::W);
+    q.access.privilege = error & PFEC::U ? Privilege::user : Privilege::supervisor;
+    return q;
+}
+
+} // namespace
+
 bool is_translation_fault(const Record& r) {
     if (r.kind != RecordKind::vm_exit) return false;
+    if (is_page_fault(r)) return true;
     const u64 reason = r["reason"];
     return r["vendor"] == 1 ? reason == ExitCode::NPF : reason == 48 || reason == 49;
 }
@@ -53,18 +79,14 @@ WalkQuestion faulting_access(const Record& r) {
     WalkQuestion q;
     q.access.privilege = Privilege::supervisor_smap_off;
     if (!is_translation_fault(r)) return q;
+    if (is_page_fault(r)) return page_fault_access(r);
     const u64 qualification = r["qualification"];
     q.linear = false;
     q.address = r["guest_physical"];
-    const auto type = [&](u64 fetch, u64 write) {
-        return qualification & fetch   ? AccessType::execute
-               : qualification & write ? AccessType::write
-                                       : AccessType::read;
-    };
     if (r["vendor"] == 1) {
-        q.access.type = type(bit(4), bit(1));
+        q.access.type = access_type(qualification, PFEC::I, PFEC::W);
     } else if (r["reason"] == 48) {
-        q.access.type = type(bit(2), bit(1));
+        q.access.type = access_type(qualification, bit(2), bit(1));
         if (qualification & bit(7)) { // the linear address says more: both walks
             q.linear = true;
             q.address = r["guest_linear"];

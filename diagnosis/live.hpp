@@ -21,7 +21,7 @@ void add_conditions(std::vector<ExplainedRule>& rules, Cpu& cpu);
 /// Where the VMCB of this processor is, if it has AMD-V.
 std::optional<Physical> vmcb_of(Cpu& cpu);
 
-/// An EPT violation, an EPT misconfiguration or a nested page fault.
+/// An EPT violation, an EPT misconfiguration, a nested page fault, or a page fault that was intercepted.
 bool is_translation_fault(const Record& record);
 /// The access that a record's fault is about; a read of address 0 for other records.
 WalkQuestion faulting_access(const Record& record);

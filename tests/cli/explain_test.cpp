@@ -1,6 +1,8 @@
 // `exeunt explain`, `exeunt check` and `exeunt trace show` as a user has them.
 #include "base/types.hpp"
 #include "tests/diagnosis/dump_texts.hpp"
+#include "tests/machine/images.hpp"
+#include "tests/machine/programs.hpp"
 #include "tests/traces/samples.hpp"
 #include "traces/recorder.hpp"
 
@@ -124,6 +126,31 @@ TEST_CASE("explain: exits, fields and rules of the manuals") {
          {"exit 71", "exit hello", "field 0x9999", "field guest_cr9", "field guest_cr0 zz", "rule guest.x",
           "exit --vendor amd 0x300", "", "exit 48 0x18446744073709551616"})
         CHECK_MESSAGE(bad_input(exeunt_with("explain " + std::string(wrong))), wrong);
+}
+
+TEST_CASE("explain: illegal states of a VMRUN, with who stored each field of the VMCB last [APM 2 15.5.1]") {
+    using namespace exeunt::test::programs;
+    const Bytes program =
+        Bytes{0xB9, 0x80, 0x00, 0x00, 0xC0} +                                 // mov ecx, 0xc0000080
+        Bytes{0x0F, 0x32, 0x0D, 0x00, 0x10, 0x00, 0x00, 0x0F, 0x30} +         // rdmsr; or eax, 0x1000; wrmsr
+        Bytes{0xC7, 0x05, 0xD0, 0x84, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00} +   // mov dword [0x84d0], 1
+        Bytes{0xB8, 0x00, 0x80, 0x00, 0x00, 0x0F, 0x01, 0xD8} + exit_with(1); // mov eax, 0x8000; vmrun
+    const TemporaryDirectory d;
+    const auto image = multiboot_flat(program);
+    write_text(d / "kernel", {image.begin(), image.end()});
+    CHECK(exeunt_with("run --cpu amd-max --memory 16M --serial none --kernel " + d / "kernel" + " --trace " +
+                      d / "t")
+              .status == 3);
+    const Outcome outcome = exeunt_with("explain " + d / "t" + " --record 1 --writers");
+    CHECK(outcome.status == 0);
+    CHECK(outcome.has("EXITCODE"));
+    CHECK(outcome.has("INVALID"));
+    CHECK(outcome.has("VMRUN-001  APM 2 15.5.1"));
+    CHECK(outcome.has("efer (4D0H) = 0x0000000000000001: SCE"));
+    CHECK(outcome.has("written at 0x"));
+    CHECK(outcome.has("VMRUN-013"));
+    CHECK(outcome.has("VMRUN-017"));
+    CHECK(!exeunt_with("explain " + d / "t" + " --record 1").has("written at"));
 }
 
 TEST_CASE("check: status 0 without a violation, 12 with one, 2 for what is no dump") {
