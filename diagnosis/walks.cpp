@@ -138,9 +138,12 @@ bool any(const std::vector<WalkStep>& steps, u64 mask) {
     return false;
 }
 
+/// Whether the walk came to its end.
+bool complete(const std::vector<WalkStep>& steps) { return !steps.empty() && (steps.back().entry & present); }
+
 /// The combined rights of each level of translation that was walked.
 void say_rights(const Gatherer& g, const Guest& guest, std::vector<std::string>& to) {
-    if (!g.first_level.empty())
+    if (complete(g.first_level))
         to.push_back(fmt::format("guest paging combined: {}, {}, {}",
                                  all(g.first_level, writable) ? "writable" : "read-only",
                                  all(g.first_level, user) ? "user" : "supervisor",
@@ -148,7 +151,7 @@ void say_rights(const Gatherer& g, const Guest& guest, std::vector<std::string>&
     if (guest.ept && !g.second_level.empty())
         to.push_back("EPT combined: " + rights(all(g.second_level, bit(0)), all(g.second_level, bit(1)),
                                                all(g.second_level, bit(2))));
-    if (guest.npt && !g.second_level.empty())
+    if (guest.npt && complete(g.second_level))
         to.push_back(fmt::format("nested paging combined: {}, {}, {}",
                                  all(g.second_level, writable) ? "writable" : "read-only",
                                  all(g.second_level, user) ? "user" : "supervisor",
