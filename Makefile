@@ -13,7 +13,7 @@ build: ## the release executable: build/release/exeunt
 	@cmake --build --preset release --target exeunt
 
 demo: ## run the bundled hypervisor, show its VM exits, replay them
-	@echo "make demo: the bundled hypervisor on exeunt, its VM exits as a table, and the proof by replay"
+	@echo "make demo: the bundled hypervisors on exeunt, their VM exits as a table, and the proof by replay"
 	@scripts/packages build
 	@cmake --preset release >/dev/null
 	@cmake --build --preset release --target exeunt guests

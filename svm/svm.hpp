@@ -147,6 +147,8 @@ private:
     void trap_after(const SvmExit& exit);
 
     // ---- VMRUN (svm/vmrun.cpp, svm/event_injection.cpp) ----
+    bool same_state_as_checked();
+    void check_state();
     Result<void> check_avic_page();
     void switch_lbr_to_guest();
     void switch_lbr_to_host();
@@ -210,6 +212,7 @@ private:
 
     std::vector<TranslationRights> rights_; ///< by TlbKey::world
     std::vector<const VmrunCheck*> last_refusal_;
+    std::vector<u64> checked_; ///< what the rules were last asked about; no state, it only saves asking again
 };
 
 /// EVENTINJ and EXITINTINFO. APM 2 15.20 "Event Injection", 15.7.2 "Exit During Event Delivery".

@@ -94,7 +94,9 @@ void Svm::take_copy(u64 address) {
     vmcb_address_ = copy_address_ = address;
     if (clean == 0) {
         std::memcpy(copy_, memory.bytes(), 0x140);
-        std::memcpy(copy_ + 0x400, memory.bytes() + 0x400, 0x2E8);
+        std::memcpy(copy_ + 0x400, memory.bytes() + 0x400, 0x270);
+        if (virtualizes_lbr()) std::memcpy(copy_ + 0x670, memory.bytes() + 0x670, 0x28);
+        if (spec_ctrl_) std::memcpy(copy_ + 0x6E0, memory.bytes() + 0x6E0, 8);
         return;
     }
     for (const Span& span : spans) {
@@ -258,16 +260,42 @@ Stop Svm::refuse(u64 rip) {
     return stopped(Stop::Kind::world_switch);
 }
 
+/// Whether the fields that the rules look at, and the host's paging, are as when the rules last were asked.
+bool Svm::same_state_as_checked() {
+    const std::span<const u16> fields = vmrun_checked_fields();
+    checked_.resize(fields.size() + 2);
+    bool same = true;
+    const auto note = [&](std::size_t i, u64 now) {
+        same &= checked_[i] == now;
+        checked_[i] = now;
+    };
+    for (std::size_t i = 0; i < fields.size(); ++i) {
+        u64 raw; // with what follows a short field
+        std::memcpy(&raw, copy_ + fields[i], sizeof raw);
+        note(i, raw);
+    }
+    note(fields.size(), cpu_.control.cr0);
+    note(fields.size() + 1, cpu_.control.efer);
+    return same;
+}
+
+/// Sets `last_refusal_`. What was legal and has not changed is still legal.
+void Svm::check_state() {
+    const bool legal = last_refusal_.empty() && !checked_.empty();
+    if (same_state_as_checked() && legal) [[likely]]
+        return;
+    last_refusal_.clear();
+    const VmrunContext context{guest_, cpu_};
+    for (const VmrunCheck& check : vmrun_checks())
+        if (check.violated(context)) last_refusal_.push_back(&check);
+}
+
 Result<void> Svm::vmrun(const Insn& insn) {
     const u64 address = TRY(vmcb_operand(insn));
     const u64 rip = cpu_.rip;
     take_copy(address);
     derive_controls();
-    last_refusal_.clear();
-    const VmrunContext context{guest_, cpu_};
-    for (const VmrunCheck& check : vmrun_checks())
-        if (check.violated(context)) [[unlikely]]
-            last_refusal_.push_back(&check);
+    check_state();
     if (last_refusal_.empty() && !load_guest_pdptes()) last_refusal_.push_back(&vmrun_pdpte_check);
     if (!last_refusal_.empty()) return refuse(rip);
 

@@ -177,7 +177,31 @@ constexpr VmrunCheck checks[] = {
      on(VMCB::nested_control).given(VMCB::interrupt_control), [](C c) { return avic_on(c) && !np(c); }},
 };
 
+/// See vmrun_checked_fields(). The array is larger than it need be.
+struct CheckedFields {
+    std::array<u16, 4 * std::size(checks)> offset{};
+    std::size_t count = 0;
+
+    constexpr void add(VmrunFields::List list) {
+        for (const u16 wanted : list.all()) {
+            bool known = false;
+            for (std::size_t i = 0; i < count; ++i) known |= offset[i] == wanted;
+            if (!known) offset[count++] = wanted;
+        }
+    }
+};
+constexpr CheckedFields checked_fields = [] {
+    CheckedFields fields;
+    for (const VmrunCheck& check : checks) {
+        fields.add(check.fields.restricted);
+        fields.add(check.fields.depends);
+    }
+    return fields;
+}();
+
 } // namespace
+
+std::span<const u16> vmrun_checked_fields() { return {checked_fields.offset.data(), checked_fields.count}; }
 
 const VmrunCheck vmrun_pdpte_check{"VMRUN-024", "an MBZ bit of a PDPTE is set", consistency,
                                    on(VMCB::cr3).given(VMCB::cr0, VMCB::cr4, VMCB::efer).in_processor(),

@@ -66,6 +66,8 @@ struct VmrunCheck {
 std::span<const VmrunCheck> vmrun_checks();
 /// The rule of this id, also vmrun_pdpte_check; null: there is none.
 const VmrunCheck* find_vmrun_check(std::string_view id);
+/// Offsets of all fields that a rule restricts or depends on, each once.
+std::span<const u16> vmrun_checked_fields();
 /// PAE paging without nested paging: the last rule, looked at when the PDPTEs are loaded.
 extern const VmrunCheck vmrun_pdpte_check;
 

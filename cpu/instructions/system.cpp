@@ -225,8 +225,8 @@ Result<void> exec_WRPKRU(Cpu& cpu, const Insn&) {
 Result<void> exec_GETSEC(Cpu&, const Insn&) { return undefined_opcode(); }
 
 Result<void> exec_RSM(Cpu& cpu, const Insn& insn) {
+    TRY(cpu.ask(insn, Intercept::rsm)); // APM 2 Table 15-7: before all exceptions
     if (!cpu.in_smm) return undefined_opcode();
-    TRY(cpu.ask(insn, Intercept::rsm));
     return cpu.unmodelled("RSM", "SDM 3C 34.3 \"Exiting from SMM\"");
 }
 

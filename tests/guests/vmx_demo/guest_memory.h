@@ -8,13 +8,13 @@
  */
 #pragma once
 
+#include "local_apic.h"
 #include "vmcs.h"
 
 #define WINDOW 0x50000000ul
 #define WINDOW_GUEST_PHYSICAL 0x40000000ul
 #define WALK_WINDOW 0x50200000ul
 #define PAGE(n) ((n)*0x1000ul)
-#define LOCAL_APIC 0xFEE00000ul
 
 /* EPT entry (SDM 3C Table 28-6 "Format of an EPT Page-Table Entry that Maps a 4-KByte Page") */
 #define EPT_READ BIT(0)

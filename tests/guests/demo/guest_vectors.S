@@ -1,4 +1,4 @@
-/* The guest's handler for vector v is at guest_vectors + 16 * v. It tells the host by VMCALL that it was
+/* The guest's handler for vector v is at guest_vectors + 16 * v. It tells the host by a hypercall (VMCALL, VMMCALL) that it was
  * reached, and returns if the host lets it. */
 .intel_syntax noprefix
 .section .guest, "ax"
@@ -8,7 +8,7 @@ guest_vectors:
 .set vector, 0
 .rept 256
     .balign 16
-    vmcall
+    HYPERCALL
     .if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21
     add rsp, 8                          /* error code */
     .endif

@@ -134,7 +134,7 @@ gdt_pointer:
     .word gdt_end - host_gdt - 1
     .quad host_gdt
 host_idt_pointer:
-    .word 32 * 16 - 1
+    .word 256 * 16 - 1
     .quad host_idt
 .balign 4
 .globl host_nmi_count

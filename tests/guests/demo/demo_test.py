@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs vmx_demo.elf on exeunt twice: every step passes, and both runs leave the same report and trace."""
+"""Runs a demo (vmx_demo.elf, svm_demo.elf) on exeunt twice: every step passes, and both runs leave the same report and trace."""
 import argparse
 import re
 import shutil
@@ -19,7 +19,7 @@ def run(arguments, folder):
                             check=False)
     serial = folder / "serial.txt"
     report = serial.read_text(errors="replace").replace("\r", "") if serial.exists() else ""
-    all_passed = re.search(r"^vmx_demo: \d+ passed, 0 failed", report, re.MULTILINE)
+    all_passed = re.search(r"^\w+_demo: \d+ passed, 0 failed", report, re.MULTILINE)
     if result.returncode != ALL_GOOD or not all_passed:
         failures = re.findall(r"^FAIL.*\n(?:  .*\n)*", report, re.MULTILINE)
         print("".join(failures) or "\n".join(report.splitlines()[-15:]))
@@ -37,7 +37,7 @@ def main():
     parser.add_argument("--exeunt", type=Path, required=True)
     parser.add_argument("--kernel", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--cpu", default="intel-max")
+    parser.add_argument("--cpu", required=True)
     arguments = parser.parse_args()
     arguments.exeunt, arguments.kernel = arguments.exeunt.resolve(), arguments.kernel.resolve()
     folders = [(arguments.work / name).resolve() for name in ("run1", "run2")]

@@ -2,8 +2,9 @@
  * Controller (APIC)"; the virtual-APIC page has its registers at the same offsets. */
 #pragma once
 
-#include "guest_memory.h"
-#include "vmcs.h"
+#include "x86.h"
+
+#define LOCAL_APIC 0xFEE00000ul
 
 enum {
     APIC_ID = 0x020,
