@@ -16,13 +16,10 @@ Result<SecondLevelPage> ApicAccessPage::translate(GuestPhysical address, const S
         // 29.4.6.3 "APIC Accesses Caused by Physical Accesses" leaves open whether those exit; here they do
         // not.
         if (!second_level_) return page;
-        refusal_ = {ApicAccess::guest_physical, 0};
-        return stopped(Stop::Kind::second_level);
+        return refuse(ApicAccess::guest_physical, 0);
     }
-    if (access.type == AccessType::execute) {
-        refusal_ = {ApicAccess::linear_fetch, page.physical.page_offset()};
-        return stopped(Stop::Kind::second_level);
-    }
+    if (access.type == AccessType::execute)
+        return refuse(ApicAccess::linear_fetch, page.physical.page_offset());
     page.special = true;
     page.bytes = page_size;
     return page;

@@ -33,6 +33,11 @@ public:
 
     Result<SecondLevelPage> translate(GuestPhysical address, const SecondLevelAccess& access) override;
 
+    /// Refuses an access; the exit follows once the instruction, or the delivery, has undone what it did.
+    Stop refuse(ApicAccess type, u64 offset) {
+        refusal_ = {type, offset};
+        return stopped(Stop::Kind::second_level);
+    }
     struct Refusal {
         ApicAccess type;
         u64 offset;

@@ -93,7 +93,7 @@ Result<u64> Vmx::special_read(Cpu& cpu, u64 physical, u64, unsigned bytes) {
         return value;
     }
     if (!apic_access_virtualized(offset, bytes, false))
-        return apic_access_exit(ApicAccess::linear_read, offset);
+        return apic_page_.refuse(ApicAccess::linear_read, offset);
     return virtual_apic().load(offset, bytes);
 }
 
@@ -105,7 +105,7 @@ Result<void> Vmx::special_write(Cpu& cpu, u64 physical, u64, unsigned bytes, u64
         return {};
     }
     if (!apic_access_virtualized(offset, bytes, true))
-        return apic_access_exit(ApicAccess::linear_write, offset);
+        return apic_page_.refuse(ApicAccess::linear_write, offset);
     virtual_apic().store(offset, bytes, value);
     apic_.written_offset = static_cast<u16>(offset);
     apic_.written_bytes = static_cast<u8>(bytes);

@@ -221,6 +221,33 @@ TEST_CASE("APIC-access page: read and write of one operation are both virtualize
     CHECK(t.reg(Reg::TPR) == 0x50);
 }
 
+TEST_CASE("APIC-access page: a second write of one operation exits, and the first is not emulated [SDM 3C "
+          "29.4.3.1]") {
+    A t;
+    t.guest_mode(Mode::protected32);
+    t.virtualize_accesses();
+    t.set(F::tpr_threshold, 3);
+    t.set_reg(Reg::TPR, 0x40);
+    t.set(F::guest_rsp, A::apic_access + 0x84);
+    t.cpu.r[RBP] = 0x10;
+    SUBCASE("one write: PUSH") {
+        t.guest(code("55 0f a2", "push ebp; cpuid"));
+        EXITED(t, ExitReason::tpr_below_threshold);
+        CHECK(t.guest_rip() == Harness::code_address + 1);
+        CHECK(t.get(F::guest_rsp) == A::apic_access + 0x80);
+    }
+    SUBCASE("two: ENTER with a frame pointer") {
+        t.guest(code("c8 00 00 01 0f a2", "enter 0x00, 0x01; cpuid"));
+        EXITED(t, ExitReason::apic_access);
+        CHECK(t.guest_rip() == Harness::code_address);
+        CHECK(t.get(F::guest_rsp) == A::apic_access + 0x84);
+        t.set(F::tpr_threshold, 0); // nothing is left of it at the next entry
+        t.set(F::guest_rip, Harness::code_address + 4);
+        t.run_guest();
+        EXITED(t, ExitReason::cpuid);
+    }
+}
+
 TEST_CASE("APIC-access page: each iteration of a string instruction is an operation [SDM 3C 29.4.3.2]") {
     A t;
     t.virtualize_accesses();

@@ -161,7 +161,7 @@ TEST_CASE("Posted interrupts: in HLT, MWAIT, shutdown and wait-for-SIPI [SDM 3C 
         CHECK(t.interrupts.eois == 1);
     }
     SUBCASE("in the other two external interrupts are blocked") {
-        for (const u64 activity : {2, 3}) {
+        for (const u64 activity : {u64{2}, u64{3}}) {
             Posted blocked;
             blocked.post(0x51);
             blocked.interrupts.vector = notification;
