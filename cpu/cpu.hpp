@@ -165,6 +165,10 @@ struct Cpu : CpuState {
     Result<void> store_linear_bytes(u64 linear, const void* from, unsigned bytes, bool implicit = false);
     Result<WriteTarget> prepare_linear(u64 linear, unsigned bytes, bool implicit = false);
     Result<WriteTarget> translate_write(u64 linear, unsigned bytes, Privilege privilege);
+    /// #AC(0) where alignment checking is in force and the operand is not at a multiple of its size, a power
+    /// of two (SDM 3A Table 6-7); the accesses above that are no `implicit` ones of up to 8 bytes do it
+    /// themselves.
+    Result<void> check_alignment(u64 linear, unsigned bytes) const;
     /// Whether every byte could be accessed so: faults as the access would, and does nothing else.
     Result<void> check_linear(u64 linear, unsigned bytes, AccessType type, bool implicit = false);
 

@@ -66,7 +66,12 @@ Seg segment_of(ZydisRegister reg) { return static_cast<Seg>(ZydisRegisterGetId(r
 MemoryOperand memory_operand(const ZydisDecodedOperand& from) {
     MemoryOperand m;
     m.base = address_register(from.mem.base);
-    m.index = address_register(from.mem.index);
+    const ZydisRegisterClass index_class = ZydisRegisterGetClass(from.mem.index);
+    if (index_class == ZYDIS_REGCLASS_XMM || index_class == ZYDIS_REGCLASS_YMM) {
+        m.vector_index = address_register(from.mem.index);
+    } else {
+        m.index = address_register(from.mem.index);
+    }
     m.scale = static_cast<u8>(from.mem.index == ZYDIS_REGISTER_NONE || from.mem.scale == 0
                                   ? 0
                                   : std::countr_zero(from.mem.scale));
@@ -118,6 +123,7 @@ bool is_string(const ZydisDecodedInstruction& z) {
         case ZYDIS_MNEMONIC_INSB: case ZYDIS_MNEMONIC_INSW: case ZYDIS_MNEMONIC_INSD:
         case ZYDIS_MNEMONIC_OUTSB: case ZYDIS_MNEMONIC_OUTSW: case ZYDIS_MNEMONIC_OUTSD:
         case ZYDIS_MNEMONIC_XLAT: case ZYDIS_MNEMONIC_MASKMOVQ: case ZYDIS_MNEMONIC_MASKMOVDQU:
+        case ZYDIS_MNEMONIC_VMASKMOVDQU:
         case ZYDIS_MNEMONIC_MONITOR: return true;
         case ZYDIS_MNEMONIC_MOVSD: case ZYDIS_MNEMONIC_CMPSD:
             return z.meta.category == ZYDIS_CATEGORY_STRINGOP;
@@ -261,7 +267,7 @@ Decoder::Status Decoder::decode(CodeMode mode, std::span<const u8> bytes, const 
     insn.vex = z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
     if (insn.vex) insn.vector_bytes = static_cast<u8>(z.avx.vector_length / 8);
     insn.operand_prefix = z.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE;
-    insn.rex_w = z.raw.rex.W;
+    insn.rex_w = mode == CodeMode::long64 && (insn.vex ? z.raw.vex.W : z.raw.rex.W);
     insn.opcode = z.opcode;
     if (z.attributes & ZYDIS_ATTRIB_HAS_MODRM)
         insn.modrm = static_cast<u8>((z.raw.modrm.mod << 6) | (z.raw.modrm.reg << 3) | z.raw.modrm.rm);

@@ -29,11 +29,12 @@ struct MemoryOperand {
     static constexpr u8 rip_register = 17;
 
     u8 base = no_register;
-    u8 index = no_register;
+    u8 index = no_register;  ///< with VSIB none: see vector_index
     u8 scale = 0;  ///< log2: index << scale
     Seg segment = Seg::DS;
     i64 displacement = 0;  ///< sign-extended; RIP-relative: from the end of the instruction
     i32 displacement_size = 0;  ///< bytes in the encoding, 0 when there is none
+    u8 vector_index = 0;  ///< VSIB: the vector register of indexes
 };
 
 enum class Repeat : u8 { none, rep, repne };
@@ -51,7 +52,7 @@ struct Insn {
     bool vex = false;              ///< VEX-encoded: upper vector bits are zeroed
     u8 vector_bytes = 0;           ///< 16 or 32 for VEX instructions
     bool operand_prefix = false;   ///< 66H was there
-    bool rex_w = false;
+    bool rex_w = false;            ///< REX.W or VEX.W
     u8 opcode = 0;                 ///< the last opcode byte
     u8 modrm = 0;                  ///< raw ModRM byte (0 when there is none), for instruction information
     bool has_segment_override = false;

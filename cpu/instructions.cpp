@@ -9,11 +9,14 @@ namespace {
 
 #define INSN(mnemonic, fault, intercept, ends) \
     constexpr InsnRow row_##mnemonic{#mnemonic, fault, Intercept::intercept, Ends::ends, exec_##mnemonic};
+#define VEX(mnemonic) \
+    constexpr InsnRow row_V##mnemonic{"V" #mnemonic, no_fault, Intercept::none, Ends::plain, exec_##mnemonic};
 #include "cpu/instructions.inc"
 
 constexpr auto rows = [] {
     std::array<const InsnRow*, ZYDIS_MNEMONIC_MAX_VALUE + 1> table{};
 #define INSN(mnemonic, fault, intercept, ends) table[ZYDIS_MNEMONIC_##mnemonic] = &row_##mnemonic;
+#define VEX(mnemonic) table[ZYDIS_MNEMONIC_V##mnemonic] = &row_V##mnemonic;
 #include "cpu/instructions.inc"
     return table;
 }();

@@ -48,6 +48,7 @@ Result<void> check_system_segment_load(const Cpu& cpu, const Insn& insn);   ///<
 Result<void> check_system_segment_store(const Cpu& cpu, const Insn& insn);  ///< SLDT, STR: #UD, then UMIP
 
 #define INSN(mnemonic, fault, intercept, ends) Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn);
+#define VEX(mnemonic)
 #include "cpu/instructions.inc"
 
 }  // namespace exeunt

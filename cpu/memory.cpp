@@ -6,6 +6,7 @@
 #include "cpu/cpu.hpp"
 #include "cpu/fast_memory.hpp"
 
+#include <bit>
 #include <cstring>
 
 namespace exeunt {
@@ -14,13 +15,6 @@ namespace {
 
 bool alignment_checked(const Cpu& cpu) {
     return cpu.cpl == 3 && (cpu.control.cr0 & CR0::AM) && cpu.flag(RFLAGS::AC);
-}
-
-Result<void> check_alignment(const Cpu& cpu, u64 linear, unsigned bytes) {
-    const unsigned alignment = bytes > 8 ? 8 : bytes;
-    if (alignment_checked(cpu) && (alignment & (alignment - 1)) == 0 && (linear & (alignment - 1)))
-        return exception(Vector::AC, 0);
-    return {};
 }
 
 Privilege privilege_of(const Cpu& cpu, bool implicit) { return implicit ? Privilege::supervisor : cpu.mmu.privilege(); }
@@ -107,6 +101,12 @@ bool ends_block(Cpu& cpu, Physical at, unsigned bytes, bool special) {
 
 }  // namespace
 
+Result<void> Cpu::check_alignment(u64 linear, unsigned bytes) const {
+    if (alignment_checked(*this) && std::has_single_bit(bytes) && (linear & (bytes - 1)))
+        return exception(Vector::AC, 0);
+    return {};
+}
+
 // ---- Linear ---------------------------------------------------------------------------------------------------
 
 Result<u64> Cpu::load_linear(u64 linear, unsigned bytes, bool implicit) {
@@ -114,7 +114,7 @@ Result<u64> Cpu::load_linear(u64 linear, unsigned bytes, bool implicit) {
     TlbPart& part = mmu.part(access.privilege);
     if (const TlbEntry& e = part.entry(linear); e.read_tag == part.tag_of(linear + bytes - 1)) [[likely]]
         return load_native(reinterpret_cast<const u8*>(e.addend + linear), bytes);
-    if (!implicit) TRY(check_alignment(*this, linear, bytes));
+    if (!implicit) TRY(check_alignment(linear, bytes));
     const unsigned first = static_cast<unsigned>(page_size - (linear & 0xFFF));
     if (bytes <= first) [[likely]] {
         const TlbEntry& entry = *TRY(mmu.lookup(Linear{linear}, access));
@@ -131,7 +131,7 @@ Result<u64> Cpu::load_linear(u64 linear, unsigned bytes, bool implicit) {
 }
 
 Result<WriteTarget> Cpu::prepare_linear(u64 linear, unsigned bytes, bool implicit) {
-    if (!implicit) TRY(check_alignment(*this, linear, bytes));
+    if (!implicit) TRY(check_alignment(linear, bytes));
     return translate_write(linear, bytes, privilege_of(*this, implicit));
 }
 
@@ -213,7 +213,7 @@ Result<void> Cpu::load_linear_bytes(u64 linear, void* to, unsigned bytes, bool i
         const u64 value = TRY(read_physical(*this, entry, linear, chunk));
         for (unsigned i = 0; i < chunk; ++i) *out++ = static_cast<u8>(value >> (8 * i));
         note_data_breakpoint(linear, chunk, false);
-        linear += chunk;
+        linear = chunk == page_room ? next_page(linear) : linear + chunk;
         bytes -= chunk;
     }
     return {};
@@ -241,7 +241,7 @@ Result<void> Cpu::store_linear_bytes(u64 linear, const void* from, unsigned byte
         u64 value = 0;
         for (unsigned i = 0; i < chunk; ++i) value |= u64{*in++} << (8 * i);
         TRY(commit(TRY(translate_write(linear, chunk, privilege)), value));
-        linear += chunk;
+        linear = chunk == page_room ? next_page(linear) : linear + chunk;
         bytes -= chunk;
     }
     return {};

@@ -2,8 +2,8 @@
 // instructions compute, the same on every native machine. A value is its bits: u32 for single, u64 for double
 // precision. SDM 1 4.8.3 "Real Number and Non-number Encodings", Table 4-7 (which NaN an operation
 // gives), 4.9 "Overview of Floating-Point Exceptions", 10.2.3 "MXCSR Control and Status Register", 11.5 "SSE,
-// SSE2, and SSE3 Exceptions". Not modelled: half precision, fused multiply-add (they come with F16C and FMA);
-// x87 has arithmetic of its own.
+// SSE2, and SSE3 Exceptions", 14.4 half precision (conversions only), 14.5 fused multiply-add. x87 has
+// arithmetic of its own.
 #pragma once
 
 #include "base/types.hpp"
@@ -50,6 +50,11 @@ struct Environment {
 
 template <class T>
 struct Format;
+template <>
+struct Format<u16> { // half precision: only converted
+    static constexpr unsigned fraction_bits = 10, exponent_bits = 5;
+    static constexpr int bias = 15;
+};
 template <>
 struct Format<u32> {
     using Native = float;
@@ -121,6 +126,9 @@ template <class T>
 T divide(T a, T b, Environment& e);
 template <class T>
 T square_root(T a, Environment& e);
+/// a * b + c, rounded once; the product, the addend or both with their signs changed.
+template <class T>
+T fuse(T a, T b, T c, bool negate_product, bool negate_addend, Environment& e);
 /// MINPS and its like: of two zeros, and when either is a NaN, the second operand.
 template <class T>
 T minimum(T a, T b, Environment& e);
@@ -141,6 +149,8 @@ template <class T>
 T from_integer(i64 value, Environment& e);
 u64 widen(u32 a, Environment& e);  ///< single to double precision
 u32 narrow(u64 a, Environment& e); ///< double to single precision
+u32 widen_half(u16 a, Environment& e);
+u16 narrow_to_half(u32 a, Environment& e);
 /// ROUNDPS and its like. `exact`: MXCSR.PE is not set.
 template <class T>
 T round_to_integral(T a, Rounding rounding, bool exact, Environment& e);

@@ -23,6 +23,24 @@ u64 integer_part(const Parts& p, Rounding rounding, bool& inexact) {
     return whole + rounds_up(whole & 1, rest, u64{1} << 63, p.negative, rounding);
 }
 
+/// From one format to another. `denormal`: the flag of a denormal operand.
+template <class To, class From>
+To convert(From a, u32 denormal, Environment& e) {
+    constexpr int wider =
+        static_cast<int>(Format<To>::fraction_bits) - static_cast<int>(Format<From>::fraction_bits);
+    const To sign = is_negative(a) ? sign_bit<To> : To{0};
+    if (is_nan(a)) {
+        if (is_signaling(a)) e.raise(MXCSR::IE);
+        const u64 payload = a & fraction_mask<From>;
+        const u64 moved = wider > 0 ? payload << (wider & 63) : payload >> (-wider & 63);
+        return static_cast<To>(sign | infinity<To> | quiet_bit<To> | static_cast<To>(moved));
+    }
+    if (is_infinite(a)) return static_cast<To>(sign | infinity<To>);
+    if (is_zero(a)) return sign;
+    if (is_denormal(a)) e.raise(denormal);
+    return pack<To>(unpack(a), e);
+}
+
 } // namespace
 
 template <class Integer, class T>
@@ -54,31 +72,10 @@ T from_integer(i64 value, Environment& e) {
     return pack<T>({value < 0, 63 - shift, size << shift}, e);
 }
 
-u64 widen(u32 operand, Environment& e) {
-    const u32 a = flush_operand(operand, e);
-    const u64 sign = u64{a & sign_bit<u32>} << 32;
-    if (is_nan(a)) {
-        if (is_signaling(a)) e.raise(MXCSR::IE);
-        return sign | infinity<u64> | quiet_bit<u64> | u64{a & fraction_mask<u32>} << 29;
-    }
-    if (is_infinite(a)) return sign | infinity<u64>;
-    if (is_zero(a)) return sign;
-    if (is_denormal(a)) e.raise(MXCSR::DE);
-    return pack<u64>(unpack(a), e);
-}
-
-u32 narrow(u64 operand, Environment& e) {
-    const u64 a = flush_operand(operand, e);
-    const u32 sign = static_cast<u32>(a >> 32) & sign_bit<u32>;
-    if (is_nan(a)) {
-        if (is_signaling(a)) e.raise(MXCSR::IE);
-        return sign | infinity<u32> | quiet_bit<u32> | static_cast<u32>((a & fraction_mask<u64>) >> 29);
-    }
-    if (is_infinite(a)) return sign | infinity<u32>;
-    if (is_zero(a)) return sign;
-    if (is_denormal(a)) e.raise(MXCSR::DE);
-    return pack<u32>(unpack(a), e);
-}
+u64 widen(u32 a, Environment& e) { return convert<u64>(flush_operand(a, e), MXCSR::DE, e); }
+u32 narrow(u64 a, Environment& e) { return convert<u32>(flush_operand(a, e), MXCSR::DE, e); }
+u32 widen_half(u16 a, Environment& e) { return convert<u32>(a, 0, e); }
+u16 narrow_to_half(u32 a, Environment& e) { return convert<u16>(flush_operand(a, e), MXCSR::DE, e); }
 
 template <class T>
 T round_to_integral(T operand, Rounding rounding, bool exact, Environment& e) {

@@ -173,54 +173,60 @@ Xmm sha256_rounds(const Xmm& cdgh, const Xmm& abef, const Xmm& sums) {
 
 } // namespace
 
-Result<void> exec_AESENC(Cpu& cpu, const Insn& insn) { return binary_xmm(cpu, insn, encrypt_round<false>); }
-Result<void> exec_AESENCLAST(Cpu& cpu, const Insn& insn) {
-    return binary_xmm(cpu, insn, encrypt_round<true>);
+Result<void> exec_AESENC(Cpu& cpu, const Insn& insn) {
+    return binary_vector(cpu, insn, encrypt_round<false>);
 }
-Result<void> exec_AESDEC(Cpu& cpu, const Insn& insn) { return binary_xmm(cpu, insn, decrypt_round<false>); }
+Result<void> exec_AESENCLAST(Cpu& cpu, const Insn& insn) {
+    return binary_vector(cpu, insn, encrypt_round<true>);
+}
+Result<void> exec_AESDEC(Cpu& cpu, const Insn& insn) {
+    return binary_vector(cpu, insn, decrypt_round<false>);
+}
 Result<void> exec_AESDECLAST(Cpu& cpu, const Insn& insn) {
-    return binary_xmm(cpu, insn, decrypt_round<true>);
+    return binary_vector(cpu, insn, decrypt_round<true>);
 }
 Result<void> exec_AESIMC(Cpu& cpu, const Insn& insn) {
-    return unary_xmm(cpu, insn, [](const Xmm& a) { return join(mix_columns(split<u8>(a), true)); });
+    return unary_vector(cpu, insn, [](const Xmm& a) { return join(mix_columns(split<u8>(a), true)); });
 }
 /// Doublewords 1 and 3 of the source through the S-box, each beside itself rotated and with the round
 /// constant.
 Result<void> exec_AESKEYGENASSIST(Cpu& cpu, const Insn& insn) {
     const u32 round_constant = immediate8(insn);
-    return unary_xmm(cpu, insn, [=](const Xmm& a) {
+    return unary_vector(cpu, insn, [=](const Xmm& a) {
         const auto x = split<u32>(join(substitute(split<u8>(a), sub_bytes)));
         return join(std::array<u32, 4>{x[1], std::rotr(x[1], 8) ^ round_constant, x[3],
                                        std::rotr(x[3], 8) ^ round_constant});
     });
 }
 
+/// Zydis counts VPCLMULQDQ among AVX, but it comes with both.
 Result<void> exec_PCLMULQDQ(Cpu& cpu, const Insn& insn) {
+    if (!cpu.has(Feature::PCLMULQDQ)) return undefined_opcode();
     const u8 halves = immediate8(insn);
-    return binary_xmm(cpu, insn, [=](const Xmm& a, const Xmm& b) {
+    return binary_vector(cpu, insn, [=](const Xmm& a, const Xmm& b) {
         return carry_less_multiply(a.q[halves & 1], b.q[halves >> 4 & 1]);
     });
 }
 
 Result<void> exec_SHA1RNDS4(Cpu& cpu, const Insn& insn) {
     const unsigned kind = immediate8(insn) & 3;
-    return binary_xmm(cpu, insn, [=](const Xmm& a, const Xmm& b) { return sha1_rounds(a, b, kind); });
+    return binary_vector(cpu, insn, [=](const Xmm& a, const Xmm& b) { return sha1_rounds(a, b, kind); });
 }
 Result<void> exec_SHA1NEXTE(Cpu& cpu, const Insn& insn) {
-    return binary_xmm(cpu, insn, [](const Xmm& a, const Xmm& b) {
+    return binary_vector(cpu, insn, [](const Xmm& a, const Xmm& b) {
         Xmm r = b;
         set_lane<u32>(r, 3, lane<u32>(b, 3) + std::rotl(lane<u32>(a, 3), 30));
         return r;
     });
 }
 Result<void> exec_SHA1MSG1(Cpu& cpu, const Insn& insn) {
-    return binary_xmm(cpu, insn, [](const Xmm& a, const Xmm& b) {
+    return binary_vector(cpu, insn, [](const Xmm& a, const Xmm& b) {
         const auto w = words(a), next = words(b);
         return from_words(w[2] ^ w[0], w[3] ^ w[1], next[0] ^ w[2], next[1] ^ w[3]);
     });
 }
 Result<void> exec_SHA1MSG2(Cpu& cpu, const Insn& insn) {
-    return binary_xmm(cpu, insn, [](const Xmm& a, const Xmm& b) {
+    return binary_vector(cpu, insn, [](const Xmm& a, const Xmm& b) {
         const auto w = words(a), before = words(b);
         const u32 w16 = std::rotl(w[0] ^ before[1], 1);
         return from_words(w16, std::rotl(w[1] ^ before[2], 1), std::rotl(w[2] ^ before[3], 1),
@@ -230,17 +236,17 @@ Result<void> exec_SHA1MSG2(Cpu& cpu, const Insn& insn) {
 
 Result<void> exec_SHA256RNDS2(Cpu& cpu, const Insn& insn) {
     const Xmm sums = xmm(cpu, 0);
-    return binary_xmm(cpu, insn, [&](const Xmm& a, const Xmm& b) { return sha256_rounds(a, b, sums); });
+    return binary_vector(cpu, insn, [&](const Xmm& a, const Xmm& b) { return sha256_rounds(a, b, sums); });
 }
 Result<void> exec_SHA256MSG1(Cpu& cpu, const Insn& insn) {
-    return binary_xmm(cpu, insn, [](const Xmm& a, const Xmm& b) {
+    return binary_vector(cpu, insn, [](const Xmm& a, const Xmm& b) {
         const auto w = split<u32>(a);
         return join(std::array<u32, 4>{w[0] + small_sigma0(w[1]), w[1] + small_sigma0(w[2]),
                                        w[2] + small_sigma0(w[3]), w[3] + small_sigma0(lane<u32>(b, 0))});
     });
 }
 Result<void> exec_SHA256MSG2(Cpu& cpu, const Insn& insn) {
-    return binary_xmm(cpu, insn, [](const Xmm& a, const Xmm& b) {
+    return binary_vector(cpu, insn, [](const Xmm& a, const Xmm& b) {
         const auto w = split<u32>(a), before = split<u32>(b);
         const u32 w16 = w[0] + small_sigma1(before[2]), w17 = w[1] + small_sigma1(before[3]);
         return join(std::array<u32, 4>{w16, w17, w[2] + small_sigma1(w16), w[3] + small_sigma1(w17)});

@@ -267,4 +267,21 @@ Result<void> exec_PUSHAD(Cpu& cpu, const Insn&) { return push_all(cpu, 4); }
 Result<void> exec_POPA(Cpu& cpu, const Insn&) { return pop_all(cpu, 2); }
 Result<void> exec_POPAD(Cpu& cpu, const Insn&) { return pop_all(cpu, 4); }
 
+// SDM 2B MOVDIRI, MOVDIR64B: direct stores, which are stores where there are no caches. To Zydis both are of
+// one set.
+Result<void> exec_MOVDIRI(Cpu& cpu, const Insn& insn) {
+    if (!cpu.has(Feature::MOVDIRI)) return undefined_opcode();
+    return cpu.write_operand(insn, 0, TRY(cpu.read_operand(insn, 1)));
+}
+/// The destination is at ES:register and must be aligned.
+Result<void> exec_MOVDIR64B(Cpu& cpu, const Insn& insn) {
+    if (!cpu.has(Feature::MOVDIR64B)) return undefined_opcode();
+    u8 line[64];
+    const u64 offset = cpu.gpr(insn.operand[0].number, insn.address_size);
+    const u64 to = TRY(cpu.linear(Seg::ES, offset, sizeof line, AccessType::write));
+    if (to % sizeof line != 0) return general_protection(0);
+    TRY(cpu.load_bytes(insn.memory.segment, cpu.effective_address(insn), line, sizeof line));
+    return cpu.store_linear_bytes(to, line, sizeof line);
+}
+
 } // namespace exeunt

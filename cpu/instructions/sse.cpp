@@ -7,9 +7,12 @@ namespace exeunt::sse {
 // ---- Checks
 // ----------------------------------------------------------------------------------------------------
 
-Stop sse_unavailable(const Cpu& cpu) {
-    if ((cpu.control.cr0 & CR0::EM) || !(cpu.control.cr4 & CR4::OSFXSR)) return undefined_opcode();
-    return exception(Vector::NM);
+Stop sse_unavailable(const Cpu& cpu, const Insn& insn) {
+    constexpr u64 wanted = XCR0::SSE | XCR0::AVX;
+    const bool undefined = insn.vex
+                               ? !(cpu.control.cr4 & CR4::OSXSAVE) || (cpu.control.xcr0 & wanted) != wanted
+                               : (cpu.control.cr0 & CR0::EM) || !(cpu.control.cr4 & CR4::OSFXSR);
+    return undefined ? undefined_opcode() : exception(Vector::NM);
 }
 
 Result<void> mmx_available(Cpu& cpu) {
@@ -33,51 +36,76 @@ Stop floating_point_exception(Cpu& cpu, u32 raised) {
 
 namespace {
 
+/// What alignment checking asks of whole vectors, where they need not be aligned anyway: that of a double
+/// quadword, also from YMM operands (SDM 3A Table 6-7).
+constexpr unsigned checked_alignment = 16;
+
+template <class V>
 Result<u64> vector_address(Cpu& cpu, const Insn& insn, Aligned aligned, AccessType type) {
-    const u64 at = TRY(cpu.linear(insn.memory.segment, cpu.effective_address(insn), 16, type));
-    if (aligned == Aligned::yes && (at & 15)) return general_protection(0);
+    const u64 at = TRY(cpu.linear(insn.memory.segment, cpu.effective_address(insn), V::bytes, type));
+    if (aligned == Aligned::yes && (at & (V::bytes - 1))) return general_protection(0);
     return at;
 }
 
-/// The second half of 16 bytes at `at`.
-u64 upper_half(const Cpu& cpu, u64 at) { return cpu.code64() ? at + 8 : (at + 8) & 0xFFFF'FFFF; }
-
 } // namespace
 
-Result<Xmm> load_xmm(Cpu& cpu, const Insn& insn, Aligned aligned) {
-    const u64 at = TRY(vector_address(cpu, insn, aligned, AccessType::read));
-    Xmm v;
-    if (load_fast(cpu, at, v.q[0]) && load_fast(cpu, at + 8, v.q[1])) [[likely]]
-        return v;
-    v.q[0] = TRY(cpu.load_linear(at, 8));
-    v.q[1] = TRY(cpu.load_linear(upper_half(cpu, at), 8));
+template <class V>
+Result<V> load_whole(Cpu& cpu, const Insn& insn, Aligned aligned) {
+    const u64 at = TRY(vector_address<V>(cpu, insn, aligned, AccessType::read));
+    const u64 wrap = cpu.code64() ? ~u64{0} : 0xFFFF'FFFF;
+    TRY(cpu.check_alignment(at, checked_alignment));
+    V v;
+    for (unsigned i = 0; i < V::bytes / 8; ++i) {
+        const u64 here = (at + 8 * i) & wrap;
+        if (!load_fast(cpu, here, v.q[i])) [[unlikely]]
+            v.q[i] = TRY(cpu.load_linear(here, 8));
+    }
     return v;
 }
+template Result<Xmm> load_whole(Cpu&, const Insn&, Aligned);
+template Result<Ymm> load_whole(Cpu&, const Insn&, Aligned);
 
-Result<void> store_xmm(Cpu& cpu, const Insn& insn, const Xmm& value, Aligned aligned) {
-    const u64 at = TRY(vector_address(cpu, insn, aligned, AccessType::write));
-    u64 raw[2];
-    for (unsigned i = 0; i < 2; ++i) raw[i] = PhysicalMemory::little_endian(value.q[i]);
+template <class V>
+Result<void> store_whole(Cpu& cpu, const Insn& insn, const V& value, Aligned aligned) {
+    const u64 at = TRY(vector_address<V>(cpu, insn, aligned, AccessType::write));
+    u64 raw[V::bytes / 8];
+    for (unsigned i = 0; i < V::bytes / 8; ++i) raw[i] = PhysicalMemory::little_endian(value.q[i]);
     if (u8* p = modify_fast<decltype(raw)>(cpu, at)) [[likely]] {
         std::memcpy(p, raw, sizeof raw);
         return {};
     }
-    // Alignment checking, where it is in force, is for quadwords (SDM 2B MOVUPS leaves it to the processor).
-    const WriteTarget low = TRY(cpu.prepare_linear(at, 8));
-    if (low.first != low.bytes || (at & 0xFFF) > 0xFF0) return cpu.store_linear_bytes(at, raw, sizeof raw);
-    TRY(cpu.commit(low, value.q[0]));
-    return cpu.store_linear(upper_half(cpu, at), 8, value.q[1]);
+    TRY(cpu.check_alignment(at, checked_alignment));
+    return cpu.store_linear_bytes(at, raw, sizeof raw);
 }
+template Result<void> store_whole(Cpu&, const Insn&, const Xmm&, Aligned);
+template Result<void> store_whole(Cpu&, const Insn&, const Ymm&, Aligned);
 
-Result<Xmm> load_vector(Cpu& cpu, const Insn& insn, unsigned i) {
+template <class V>
+Result<V> load_vector(Cpu& cpu, const Insn& insn, unsigned i) {
+    const auto extend = [](u64 low, u64 high = 0) {
+        V v;
+        v.q[0] = low;
+        v.q[1] = high;
+        return v;
+    };
     switch (insn.operand[i].bytes) {
-    case 16: return load_xmm(cpu, insn, legacy_alignment(insn));
-    case 8: return Xmm{{TRY(load_number<u64>(cpu, insn)), 0}};
-    case 4: return Xmm{{TRY(load_number<u32>(cpu, insn)), 0}};
-    case 2: return Xmm{{TRY(load_number<u16>(cpu, insn)), 0}};
-    default: return cpu.unmodelled("a vector in memory of this size", "SDM 2A 3.1.1");
+    case 32:
+        if constexpr (V::bytes == 32) return load_whole<V>(cpu, insn, Aligned::no);
+        break;
+    case 16: {
+        const Xmm v = TRY(load_whole<Xmm>(cpu, insn, legacy_alignment(insn)));
+        return extend(v.q[0], v.q[1]);
     }
+    case 8: return extend(TRY(load_number<u64>(cpu, insn)));
+    case 4: return extend(TRY(load_number<u32>(cpu, insn)));
+    case 2: return extend(TRY(load_number<u16>(cpu, insn)));
+    case 1: return extend(TRY(load_number<u8>(cpu, insn)));
+    default: break;
+    }
+    return cpu.unmodelled("a vector in memory of this size", "SDM 2A 3.1.1");
 }
+template Result<Xmm> load_vector(Cpu&, const Insn&, unsigned);
+template Result<Ymm> load_vector(Cpu&, const Insn&, unsigned);
 
 Result<Mm> mm_operand(Cpu& cpu, const Insn& insn, unsigned i) {
     if (insn.operand[i].kind == OperandKind::mmx) return mm(cpu, insn.operand[i].number);

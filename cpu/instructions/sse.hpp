@@ -1,9 +1,11 @@
-// What SSE and MMX instructions share: vectors and their lanes, operands, the checks before an instruction,
-// and SIMD floating-point exceptions. SDM 1 ch. 9, 10, 11, 12; SDM 2A 2.4 "Instruction Exception
+// What MMX, SSE and AVX instructions share: vectors and their lanes, operands, the checks before an
+// instruction, and SIMD floating-point exceptions. SDM 1 ch. 9 to 12, 14; SDM 2A 2.4 "Instruction Exception
 // Specification"; SDM 3B 22.25 "Exception Conditions of Legacy SIMD Instructions Operating on MMX Registers".
 //
-// Three-operand (VEX) forms are foreseen: the first source is the destination, or operand 1 of a VEX
-// instruction, and what is written to an XMM register clears the rest of the vector register then.
+// One handler serves an SSE instruction and its VEX forms. Of those the first source is an operand of its
+// own, and what they write clears the rest of the vector register. With 256 bits they do to each 128-bit lane
+// what the SSE instruction does to an XMM register (SDM 1 14.1.1); the few that do not have handlers in
+// avx_*.cpp.
 //
 // Not modelled: SSE4A and the misaligned SSE mode of AMD's processors (MXCSR.MM); no model offers them.
 #pragma once
@@ -20,7 +22,8 @@ namespace exeunt::sse {
 // ---- Vectors
 // ---------------------------------------------------------------------------------------------------
 
-/// The bytes of an MMX or XMM register or of a memory operand, as quadwords, the least significant first.
+/// The bytes of an MMX, XMM or YMM register or of a memory operand, as quadwords, the least significant
+/// first.
 template <unsigned Bytes>
 struct Vec {
     static constexpr unsigned bytes = Bytes;
@@ -30,6 +33,7 @@ struct Vec {
 };
 using Mm = Vec<8>;
 using Xmm = Vec<16>;
+using Ymm = Vec<32>;
 
 template <class T, unsigned Bytes>
 using Lanes = std::array<T, Bytes / sizeof(T)>;
@@ -84,18 +88,52 @@ template <class T, unsigned Bytes, class F>
     return join(x);
 }
 
+// ---- 128-bit lanes
+// ---------------------------------------------------------------------------------------------
+
+[[gnu::always_inline]] constexpr Xmm half(const Ymm& v, unsigned i) { return {{v.q[2 * i], v.q[2 * i + 1]}}; }
+[[gnu::always_inline]] constexpr const Xmm& half(const Xmm& v, unsigned) { return v; }
+[[gnu::always_inline]] constexpr const Mm& half(const Mm& v, unsigned) { return v; }
+[[gnu::always_inline]] constexpr Ymm together(const Xmm& low, const Xmm& high) {
+    return {{low.q[0], low.q[1], high.q[0], high.q[1]}};
+}
+
+/// `f` of the 128-bit lanes of these vectors, one after the other; it may ask for the lane's number, too.
+template <class F, class V, class... Rest>
+[[gnu::always_inline]] constexpr V by_lanes(F f, const V& a, const Rest&... rest) {
+    const auto one = [&](unsigned i) {
+        if constexpr (std::is_invocable_v<F, decltype(half(a, i)), decltype(half(rest, i))..., unsigned>) {
+            return f(half(a, i), half(rest, i)..., i);
+        } else {
+            return f(half(a, i), half(rest, i)...);
+        }
+    };
+    if constexpr (V::bytes == 32) {
+        const Xmm low = one(0);
+        return together(low, one(1));
+    } else {
+        return one(0);
+    }
+}
+
 // ---- Checks
 // ----------------------------------------------------------------------------------------------------
 
-[[gnu::cold]] Stop sse_unavailable(const Cpu& cpu);
+[[gnu::cold]] Stop sse_unavailable(const Cpu& cpu, const Insn& insn);
 
-/// Instructions that touch XMM registers or MXCSR. SDM 3A Table 13-1, 2.5.
+/// Instructions that touch vector registers or MXCSR. SDM 3A Table 13-1, 13.5.1; SDM 2A 2.4: VEX forms
+/// depend on CR4.OSXSAVE and XCR0 instead of CR0.EM and CR4.OSFXSR.
 [[gnu::always_inline]] inline bool is_sse_available(const Cpu& cpu) {
     return !(cpu.control.cr0 & (CR0::EM | CR0::TS)) && (cpu.control.cr4 & CR4::OSFXSR);
 }
-[[gnu::always_inline]] inline Result<void> sse_available(const Cpu& cpu) {
-    if (!is_sse_available(cpu)) [[unlikely]]
-        return sse_unavailable(cpu);
+[[gnu::always_inline]] inline bool is_avx_available(const Cpu& cpu) {
+    constexpr u64 wanted = XCR0::SSE | XCR0::AVX;
+    return !(cpu.control.cr0 & CR0::TS) && (cpu.control.cr4 & CR4::OSXSAVE) &&
+           (cpu.control.xcr0 & wanted) == wanted;
+}
+[[gnu::always_inline]] inline Result<void> sse_available(const Cpu& cpu, const Insn& insn) {
+    if (insn.vex ? !is_avx_available(cpu) : !is_sse_available(cpu)) [[unlikely]]
+        return sse_unavailable(cpu, insn);
     return {};
 }
 /// Instructions that touch MMX registers: no emulation, no task switch pending, no x87 exception pending.
@@ -104,13 +142,20 @@ Result<void> mmx_available(Cpu& cpu);
 // ---- Registers
 // -------------------------------------------------------------------------------------------------
 
-[[gnu::always_inline]] inline Xmm xmm(const Cpu& cpu, unsigned number) {
+template <class V>
+[[gnu::always_inline]] inline V vector(const Cpu& cpu, unsigned number) {
     const VectorRegister& r = cpu.vector[number];
-    return {{r.q[0], r.q[1]}};
+    if constexpr (V::bytes == 32) {
+        return {{r.q[0], r.q[1], r.q[2], r.q[3]}};
+    } else {
+        return {{r.q[0], r.q[1]}};
+    }
 }
+[[gnu::always_inline]] inline Xmm xmm(const Cpu& cpu, unsigned number) { return vector<Xmm>(cpu, number); }
 /// The first source: the destination itself, or in VEX forms an operand of its own.
-[[gnu::always_inline]] inline Xmm first_source(const Cpu& cpu, const Insn& insn) {
-    return xmm(cpu, insn.operand[insn.vex ? 1 : 0].number);
+template <class V = Xmm>
+[[gnu::always_inline]] inline V first_source(const Cpu& cpu, const Insn& insn) {
+    return vector<V>(cpu, insn.operand[insn.vex ? 1 : 0].number);
 }
 /// The index of the operand that follows the first source.
 [[gnu::always_inline]] inline unsigned second_source(const Insn& insn) { return insn.vex ? 2 : 1; }
@@ -120,11 +165,14 @@ Result<void> mmx_available(Cpu& cpu);
     r.q[0] = value.q[0];
     r.q[1] = value.q[1];
 }
-/// Operand 0, an XMM register.
-[[gnu::always_inline]] inline void set_xmm(Cpu& cpu, const Insn& insn, const Xmm& value) {
+/// Operand 0, a vector register. VEX forms clear what is above the value (SDM 2A 2.3.10.1).
+[[gnu::always_inline]] inline void set_vector(Cpu& cpu, const Insn& insn, const Xmm& value) {
     const unsigned number = insn.operand[0].number;
     write_xmm(cpu, number, value);
     if (insn.vex) cpu.vector[number].q[2] = cpu.vector[number].q[3] = 0;
+}
+[[gnu::always_inline]] inline void set_vector(Cpu& cpu, const Insn& insn, const Ymm& value) {
+    cpu.vector[insn.operand[0].number] = {{value.q[0], value.q[1], value.q[2], value.q[3]}};
 }
 
 inline Mm mm(const Cpu& cpu, unsigned number) { return {{cpu.x87.st[number].significand}}; }
@@ -141,14 +189,17 @@ inline void set_mm(Cpu& cpu, unsigned number, const Mm& value) {
 // ---- Memory
 // ----------------------------------------------------------------------------------------------------
 
-/// Whether a 16-byte operand must be aligned: #GP(0) after segmentation's checks and before paging's. VEX
-/// forms need it only where the instruction is about alignment (SDM 2A Table 2-14).
+/// Whether an operand of a register's size must be aligned: #GP(0) after segmentation's checks and before
+/// paging's. VEX forms need it only where the instruction is about alignment (SDM 2A Table 2-14).
 enum class Aligned : u8 { no, yes };
 
 inline Aligned legacy_alignment(const Insn& insn) { return insn.vex ? Aligned::no : Aligned::yes; }
 
-Result<Xmm> load_xmm(Cpu& cpu, const Insn& insn, Aligned aligned);
-Result<void> store_xmm(Cpu& cpu, const Insn& insn, const Xmm& value, Aligned aligned);
+/// V is Xmm or Ymm.
+template <class V>
+Result<V> load_whole(Cpu& cpu, const Insn& insn, Aligned aligned);
+template <class V>
+Result<void> store_whole(Cpu& cpu, const Insn& insn, const V& value, Aligned aligned);
 
 /// The memory operand as a number of T's size.
 template <class T>
@@ -169,12 +220,20 @@ Result<void> store_number(Cpu& cpu, const Insn& insn, T value) {
     return cpu.store_linear(at, sizeof(T), value);
 }
 
-/// Operand `i`, an XMM register or memory; a memory operand of less than 16 bytes comes zero-extended.
-Result<Xmm> load_vector(Cpu& cpu, const Insn& insn, unsigned i);
+[[gnu::always_inline]] inline bool is_vector(const Operand& operand) {
+    return operand.kind == OperandKind::xmm || operand.kind == OperandKind::ymm;
+}
+/// Operand `i`, a vector register or memory; a shorter memory operand comes zero-extended.
+template <class V>
+Result<V> load_vector(Cpu& cpu, const Insn& insn, unsigned i);
+template <class V>
+[[gnu::always_inline]] inline Result<V> vector_operand(Cpu& cpu, const Insn& insn, unsigned i) {
+    if (is_vector(insn.operand[i])) [[likely]]
+        return vector<V>(cpu, insn.operand[i].number);
+    return load_vector<V>(cpu, insn, i);
+}
 [[gnu::always_inline]] inline Result<Xmm> xmm_operand(Cpu& cpu, const Insn& insn, unsigned i) {
-    if (insn.operand[i].kind == OperandKind::xmm) [[likely]]
-        return xmm(cpu, insn.operand[i].number);
-    return load_vector(cpu, insn, i);
+    return vector_operand<Xmm>(cpu, insn, i);
 }
 /// Operand `i`, an MMX register or memory of 4 or 8 bytes.
 Result<Mm> mm_operand(Cpu& cpu, const Insn& insn, unsigned i);
@@ -196,27 +255,40 @@ inline bool is_mmx(const Insn& insn) {
 }
 inline u8 immediate8(const Insn& insn) { return static_cast<u8>(insn.immediate); }
 
-/// destination = f(first source, second source), for operations that exist for XMM registers only.
+/// `f` with a vector of the instruction's size, which is all zero: only its type says something.
 template <class F>
-[[gnu::noinline]] Result<void> binary_xmm(Cpu& cpu, const Insn& insn, F f) {
-    TRY(sse_available(cpu));
-    const Xmm b = TRY(xmm_operand(cpu, insn, second_source(insn)));
-    set_xmm(cpu, insn, f(first_source(cpu, insn), b));
-    return {};
-}
-/// destination = f(source).
-template <class F>
-[[gnu::noinline]] Result<void> unary_xmm(Cpu& cpu, const Insn& insn, F f) {
-    TRY(sse_available(cpu));
-    const Xmm a = TRY(xmm_operand(cpu, insn, 1));
-    set_xmm(cpu, insn, f(a));
-    return {};
+[[gnu::always_inline]] inline Result<void> with_vector_size(const Insn& insn, F f) {
+    return insn.vector_bytes == 32 ? f(Ymm{}) : f(Xmm{});
 }
 
-// The same for MMX and XMM registers.
+/// destination = f(first source, second source) in each 128-bit lane, for operations that exist for XMM and
+/// YMM registers only.
+template <class F>
+[[gnu::noinline]] Result<void> binary_vector(Cpu& cpu, const Insn& insn, F f) {
+    TRY(sse_available(cpu, insn));
+    return with_vector_size(insn, [&](auto zero) -> Result<void> {
+        using V = decltype(zero);
+        const V b = TRY(vector_operand<V>(cpu, insn, second_source(insn)));
+        set_vector(cpu, insn, by_lanes(f, first_source<V>(cpu, insn), b));
+        return {};
+    });
+}
+/// destination = f(source) in each 128-bit lane.
+template <class F>
+[[gnu::noinline]] Result<void> unary_vector(Cpu& cpu, const Insn& insn, F f) {
+    TRY(sse_available(cpu, insn));
+    return with_vector_size(insn, [&](auto zero) -> Result<void> {
+        using V = decltype(zero);
+        const V a = TRY(vector_operand<V>(cpu, insn, 1));
+        set_vector(cpu, insn, by_lanes(f, a));
+        return {};
+    });
+}
+
+// The same for MMX registers, too.
 template <class F>
 [[gnu::noinline]] Result<void> binary(Cpu& cpu, const Insn& insn, F f) {
-    if (insn.operand[0].kind != OperandKind::mmx) return binary_xmm(cpu, insn, f);
+    if (insn.operand[0].kind != OperandKind::mmx) return binary_vector(cpu, insn, f);
     TRY(mmx_available(cpu));
     const Mm b = TRY(mm_operand(cpu, insn, 1));
     set_mm(cpu, insn.operand[0].number, f(mm(cpu, insn.operand[0].number), b));
@@ -224,7 +296,7 @@ template <class F>
 }
 template <class F>
 [[gnu::noinline]] Result<void> unary(Cpu& cpu, const Insn& insn, F f) {
-    if (insn.operand[0].kind != OperandKind::mmx) return unary_xmm(cpu, insn, f);
+    if (insn.operand[0].kind != OperandKind::mmx) return unary_vector(cpu, insn, f);
     TRY(mmx_available(cpu));
     const Mm a = TRY(mm_operand(cpu, insn, 1));
     set_mm(cpu, insn.operand[0].number, f(a));
@@ -242,13 +314,13 @@ template <class F>
 [[gnu::always_inline]] inline bool binary_quick(Cpu& cpu, const Insn& insn, F f) {
     if (!between_xmm(cpu, insn)) return false;
     const unsigned to = insn.operand[0].number;
-    write_xmm(cpu, to, f(xmm(cpu, to), xmm(cpu, insn.operand[1].number)));
+    write_xmm(cpu, to, by_lanes(f, xmm(cpu, to), xmm(cpu, insn.operand[1].number)));
     return true;
 }
 template <class F>
 [[gnu::always_inline]] inline bool unary_quick(Cpu& cpu, const Insn& insn, F f) {
     if (!between_xmm(cpu, insn)) return false;
-    write_xmm(cpu, insn.operand[0].number, f(xmm(cpu, insn.operand[1].number)));
+    write_xmm(cpu, insn.operand[0].number, by_lanes(f, xmm(cpu, insn.operand[1].number)));
     return true;
 }
 

@@ -21,13 +21,15 @@ template <class T>
     return x < y ? Relation::less : x > y ? Relation::greater : Relation::equal;
 }
 
-/// SDM 2A Table 3-1 (CMPPD): bits 1:0 of the predicate name the relation that holds, bit 2 negates. Where the
-/// order of the operands matters, a QNaN is invalid.
+/// SDM 2A Table 3-1 (CMPPD): bits 2:0 of the predicate choose a row, of which bits 1:0 name the relation that
+/// holds and bit 2 negates. Where the order of the operands matters, a QNaN is invalid. The further
+/// predicates of VEX forms: bit 3 lets the unordered relation match otherwise, bit 4 turns around whether a
+/// QNaN is invalid.
 struct Predicate {
     bool matches[4]; ///< by Relation
     bool signals_quiet;
 
-    explicit Predicate(u8 immediate) {
+    explicit Predicate(const Insn& insn) {
         static constexpr bool holds[4][4] = {
             // less equal greater unordered
             {false, true, false, false}, // EQ
@@ -35,9 +37,17 @@ struct Predicate {
             {true, true, false, false},  // LE
             {false, false, false, true}, // UNORD
         };
-        const bool negated = immediate & 4;
-        for (unsigned i = 0; i < 4; ++i) matches[i] = holds[immediate & 3][i] != negated;
-        signals_quiet = (immediate & 3) == 1 || (immediate & 3) == 2;
+        const unsigned predicate = immediate8(insn) & (insn.vex ? 31u : 7u), relation = predicate & 3;
+        const bool negated = predicate & 4;
+        for (unsigned i = 0; i < 4; ++i) matches[i] = holds[relation][i] != negated;
+        signals_quiet = relation == 1 || relation == 2;
+        if (predicate & 16) signals_quiet = !signals_quiet;
+        if (!(predicate & 8)) return;
+        if (relation == 3) { // FALSE, TRUE
+            for (bool& match : matches) match = negated;
+        } else {
+            matches[static_cast<unsigned>(Relation::unordered)] ^= true;
+        }
     }
     template <class T>
     T operator()(T a, T b, Environment& e) const {
@@ -48,33 +58,36 @@ struct Predicate {
 
 template <class T>
 Result<void> compare_packed(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
-    const Xmm b = TRY(xmm_operand(cpu, insn, second_source(insn)));
-    const Predicate predicate(immediate8(insn));
-    Environment e{cpu.mxcsr};
-    const Xmm mask = each<T>(first_source(cpu, insn), b, [&](T x, T y) { return predicate(x, y, e); });
-    TRY(settle(cpu, e.raised));
-    set_xmm(cpu, insn, mask);
-    return {};
+    TRY(sse_available(cpu, insn));
+    return with_vector_size(insn, [&](auto zero) -> Result<void> {
+        using V = decltype(zero);
+        const V b = TRY(vector_operand<V>(cpu, insn, second_source(insn)));
+        const Predicate predicate(insn);
+        Environment e{cpu.mxcsr};
+        const V mask = each<T>(first_source<V>(cpu, insn), b, [&](T x, T y) { return predicate(x, y, e); });
+        TRY(settle(cpu, e.raised));
+        set_vector(cpu, insn, mask);
+        return {};
+    });
 }
 
 template <class T>
 Result<void> compare_scalar(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     const T b = TRY(number_operand<T>(cpu, insn, second_source(insn)));
-    const Predicate predicate(immediate8(insn));
+    const Predicate predicate(insn);
     Environment e{cpu.mxcsr};
     Xmm value = first_source(cpu, insn);
     set_lane<T>(value, 0, predicate(lane<T>(value, 0), b, e));
     TRY(settle(cpu, e.raised));
-    set_xmm(cpu, insn, value);
+    set_vector(cpu, insn, value);
     return {};
 }
 
 /// COMIxx, UCOMIxx: the relation in ZF, PF and CF; the other arithmetic flags are cleared.
 template <class T, bool signals_quiet>
 Result<void> compare_to_flags(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     const T b = TRY(number_operand<T>(cpu, insn, 1));
     const T a = static_cast<T>(cpu.vector[insn.operand[0].number].q[0]);
     Environment e{cpu.mxcsr};

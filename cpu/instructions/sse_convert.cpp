@@ -55,7 +55,7 @@ u32 to_single(u64 a, Environment& e) {
 
 template <class T>
 Result<void> convert_from_integer(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     const Operand& from = insn.operand[second_source(insn)];
     const bool wide = from.bytes == 8;
     u64 raw = cpu.r[from.number];
@@ -66,13 +66,13 @@ Result<void> convert_from_integer(Cpu& cpu, const Insn& insn) {
     Xmm result = first_source(cpu, insn);
     set_lane<T>(result, 0, of_integer<T>(value, e));
     TRY(settle(cpu, e.raised));
-    set_xmm(cpu, insn, result);
+    set_vector(cpu, insn, result);
     return {};
 }
 
 template <class T, bool truncated>
 Result<void> convert_to_integer(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     const T a = TRY(number_operand<T>(cpu, insn, 1));
     Environment e{cpu.mxcsr};
     const u64 result = insn.operand[0].bytes == 8 ? static_cast<u64>(whole_number<i64, truncated>(a, e))
@@ -85,13 +85,13 @@ Result<void> convert_to_integer(Cpu& cpu, const Insn& insn) {
 /// CVTSS2SD, CVTSD2SS.
 template <class From, class To, To (*convert)(From, Environment&)>
 Result<void> convert_number(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     const From a = TRY(number_operand<From>(cpu, insn, second_source(insn)));
     Environment e{cpu.mxcsr};
     Xmm result = first_source(cpu, insn);
     set_lane<To>(result, 0, convert(a, e));
     TRY(settle(cpu, e.raised));
-    set_xmm(cpu, insn, result);
+    set_vector(cpu, insn, result);
     return {};
 }
 
@@ -110,19 +110,22 @@ Vec<to_bytes> convert_lanes(const Vec<from_bytes>& a, F f) {
 
 template <class From, class To, class F>
 Result<void> convert_packed(Cpu& cpu, const Insn& insn, F f) {
-    TRY(sse_available(cpu));
-    const Xmm a = TRY(xmm_operand(cpu, insn, 1));
-    Environment e{cpu.mxcsr};
-    const Xmm result = convert_lanes<From, To, 16>(a, [&](From x) { return f(x, e); });
-    TRY(settle(cpu, e.raised));
-    set_xmm(cpu, insn, result);
-    return {};
+    TRY(sse_available(cpu, insn));
+    return with_vector_size(insn, [&](auto zero) -> Result<void> {
+        using V = decltype(zero);
+        const V a = TRY(vector_operand<V>(cpu, insn, 1));
+        Environment e{cpu.mxcsr};
+        const V result = convert_lanes<From, To, V::bytes>(a, [&](From x) { return f(x, e); });
+        TRY(settle(cpu, e.raised));
+        set_vector(cpu, insn, result);
+        return {};
+    });
 }
 
 /// CVTPI2PS, CVTPI2PD: two integers from an MMX register or memory.
 template <class T>
 Result<void> convert_from_mmx(Cpu& cpu, const Insn& insn, bool is_mmx_instruction) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     if (is_mmx_instruction) TRY(mmx_available(cpu));
     const Mm a = TRY(mm_operand(cpu, insn, 1));
     Environment e{cpu.mxcsr};
@@ -130,7 +133,7 @@ Result<void> convert_from_mmx(Cpu& cpu, const Insn& insn, bool is_mmx_instructio
     for (unsigned i = 0; i < 2; ++i)
         set_lane<T>(result, i, of_integer<T>(static_cast<i32>(lane<u32>(a, i)), e));
     TRY(settle(cpu, e.raised));
-    set_xmm(cpu, insn, result);
+    set_vector(cpu, insn, result);
     if (is_mmx_instruction) use_mmx(cpu);
     return {};
 }
@@ -138,7 +141,7 @@ Result<void> convert_from_mmx(Cpu& cpu, const Insn& insn, bool is_mmx_instructio
 /// CVTPS2PI, CVTPD2PI and the truncating ones.
 template <class T, bool truncated>
 Result<void> convert_to_mmx(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     TRY(mmx_available(cpu));
     const Xmm a = TRY(xmm_operand(cpu, insn, 1));
     Environment e{cpu.mxcsr};

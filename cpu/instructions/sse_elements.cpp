@@ -12,7 +12,7 @@ namespace {
 template <class T>
 Result<void> insert(Cpu& cpu, const Insn& insn) {
     const bool mmx = insn.operand[0].kind == OperandKind::mmx;
-    TRY(mmx ? mmx_available(cpu) : sse_available(cpu));
+    TRY(mmx ? mmx_available(cpu) : sse_available(cpu, insn));
     const Operand& from = insn.operand[second_source(insn)];
     const T value = from.kind == OperandKind::memory ? TRY(load_number<T>(cpu, insn))
                                                      : static_cast<T>(cpu.r[from.number]);
@@ -24,7 +24,7 @@ Result<void> insert(Cpu& cpu, const Insn& insn) {
     } else {
         Xmm v = first_source(cpu, insn);
         set_lane<T>(v, element % (16 / sizeof(T)), value);
-        set_xmm(cpu, insn, v);
+        set_vector(cpu, insn, v);
     }
     return {};
 }
@@ -34,7 +34,7 @@ template <class T>
 Result<void> extract_element(Cpu& cpu, const Insn& insn) {
     const Operand& from = insn.operand[1];
     const bool mmx = from.kind == OperandKind::mmx;
-    TRY(mmx ? mmx_available(cpu) : sse_available(cpu));
+    TRY(mmx ? mmx_available(cpu) : sse_available(cpu, insn));
     const unsigned element = immediate8(insn);
     const T value = mmx ? lane<T>(mm(cpu, from.number), element % (8 / sizeof(T)))
                         : lane<T>(xmm(cpu, from.number), element % (16 / sizeof(T)));
@@ -47,15 +47,38 @@ Result<void> extract_element(Cpu& cpu, const Insn& insn) {
 /// BLENDVPS and its like: the mask is XMM0, or in VEX forms a register of its own.
 template <class T>
 Result<void> blend_variable(Cpu& cpu, const Insn& insn) {
-    const Xmm mask = xmm(cpu, insn.vex ? insn.operand[3].number : 0);
-    return binary_xmm(cpu, insn, [&](const Xmm& a, const Xmm& b) { return blend_by_sign<T>(a, b, mask); });
+    const Ymm mask = vector<Ymm>(cpu, insn.vex ? insn.operand[3].number : 0);
+    return binary_vector(cpu, insn, [&](const Xmm& a, const Xmm& b, unsigned i) {
+        return blend_by_sign<T>(a, b, half(mask, i));
+    });
 }
 
-template <class V>
-u64 byte_signs(const V& v) {
+/// PSLLDQ, PSRLDQ: the first source is all there is.
+template <class F>
+Result<void> shift_bytes(Cpu& cpu, const Insn& insn, F f) {
+    TRY(sse_available(cpu, insn));
+    return with_vector_size(insn, [&](auto zero) -> Result<void> {
+        set_vector(cpu, insn, by_lanes(f, first_source<decltype(zero)>(cpu, insn)));
+        return {};
+    });
+}
+
+template <class T, class V>
+u64 signs(const V& v) {
     u64 mask = 0;
-    for (unsigned i = 0; i < V::bytes; ++i) mask |= u64{lane<u8>(v, i)} >> 7 << i;
+    const auto lanes = split<T>(v);
+    for (unsigned i = 0; i < lanes.size(); ++i) mask |= u64{lanes[i]} >> (8 * sizeof(T) - 1) << i;
     return mask;
+}
+
+/// PMOVMSKB, MOVMSKPS, MOVMSKPD: the signs of the lanes of operand 1.
+template <class T>
+Result<void> move_signs(Cpu& cpu, const Insn& insn) {
+    TRY(sse_available(cpu, insn));
+    return with_vector_size(insn, [&](auto zero) -> Result<void> {
+        cpu.r[insn.operand[0].number] = signs<T>(vector<decltype(zero)>(cpu, insn.operand[1].number));
+        return {};
+    });
 }
 
 } // namespace
@@ -75,7 +98,7 @@ Result<void> exec_EXTRACTPS(Cpu& cpu, const Insn& insn) { return extract_element
 Result<void> exec_INSERTPS(Cpu& cpu, const Insn& insn) {
     const u8 control = immediate8(insn);
     const bool from_register = insn.operand[second_source(insn)].kind == OperandKind::xmm;
-    return binary_xmm(cpu, insn, [=](const Xmm& a, const Xmm& b) {
+    return binary_vector(cpu, insn, [=](const Xmm& a, const Xmm& b) {
         auto r = split<u32>(a);
         r[control >> 4 & 3] = lane<u32>(b, from_register ? control >> 6 : 0);
         for (unsigned i = 0; i < 4; ++i)
@@ -89,14 +112,12 @@ Result<void> exec_PALIGNR(Cpu& cpu, const Insn& insn) {
     return binary(cpu, insn, [=](const auto& a, const auto& b) { return align_right(a, b, count); });
 }
 Result<void> exec_PSLLDQ(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
-    set_xmm(cpu, insn, shift_bytes_left(first_source(cpu, insn), immediate8(insn)));
-    return {};
+    const u8 count = immediate8(insn);
+    return shift_bytes(cpu, insn, [=](const Xmm& a) { return shift_bytes_left(a, count); });
 }
 Result<void> exec_PSRLDQ(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
-    set_xmm(cpu, insn, shift_bytes_right(first_source(cpu, insn), immediate8(insn)));
-    return {};
+    const u8 count = immediate8(insn);
+    return shift_bytes(cpu, insn, [=](const Xmm& a) { return shift_bytes_right(a, count); });
 }
 
 Result<void> exec_BLENDVPS(Cpu& cpu, const Insn& insn) { return blend_variable<u32>(cpu, insn); }
@@ -104,27 +125,39 @@ Result<void> exec_BLENDVPD(Cpu& cpu, const Insn& insn) { return blend_variable<u
 Result<void> exec_PBLENDVB(Cpu& cpu, const Insn& insn) { return blend_variable<u8>(cpu, insn); }
 
 Result<void> exec_PMOVMSKB(Cpu& cpu, const Insn& insn) {
-    const Operand& from = insn.operand[1];
-    if (from.kind == OperandKind::mmx) {
-        TRY(mmx_available(cpu));
-        cpu.r[insn.operand[0].number] = byte_signs(mm(cpu, from.number));
-        use_mmx(cpu);
-    } else {
-        TRY(sse_available(cpu));
-        cpu.r[insn.operand[0].number] = byte_signs(xmm(cpu, from.number));
-    }
+    if (!is_mmx(insn)) return move_signs<u8>(cpu, insn);
+    TRY(mmx_available(cpu));
+    cpu.r[insn.operand[0].number] = signs<u8>(mm(cpu, insn.operand[1].number));
+    use_mmx(cpu);
     return {};
+}
+Result<void> exec_MOVMSKPS(Cpu& cpu, const Insn& insn) { return move_signs<u32>(cpu, insn); }
+Result<void> exec_MOVMSKPD(Cpu& cpu, const Insn& insn) { return move_signs<u64>(cpu, insn); }
+
+namespace {
+
+/// ZF: no common bit is set; CF: the source has no bit that the destination lacks. Of each quadword the bits
+/// in `mask` count.
+Result<void> test_bits(Cpu& cpu, const Insn& insn, u64 mask) {
+    TRY(sse_available(cpu, insn));
+    return with_vector_size(insn, [&](auto zero) -> Result<void> {
+        using V = decltype(zero);
+        const V b = TRY(vector_operand<V>(cpu, insn, 1));
+        const V a = vector<V>(cpu, insn.operand[0].number);
+        u64 common = 0, beside = 0;
+        for (unsigned i = 0; i < V::bytes / 8; ++i) {
+            common |= a.q[i] & b.q[i] & mask;
+            beside |= ~a.q[i] & b.q[i] & mask;
+        }
+        cpu.flags.set_arithmetic((common == 0 ? RFLAGS::ZF : 0) | (beside == 0 ? RFLAGS::CF : 0));
+        return {};
+    });
 }
 
-/// ZF: no common bit is set; CF: the source has no bit that the destination lacks.
-Result<void> exec_PTEST(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
-    const Xmm b = TRY(xmm_operand(cpu, insn, 1));
-    const Xmm a = xmm(cpu, insn.operand[0].number);
-    const bool none_common = ((a.q[0] & b.q[0]) | (a.q[1] & b.q[1])) == 0;
-    const bool none_beside = ((~a.q[0] & b.q[0]) | (~a.q[1] & b.q[1])) == 0;
-    cpu.flags.set_arithmetic((none_common ? RFLAGS::ZF : 0) | (none_beside ? RFLAGS::CF : 0));
-    return {};
-}
+} // namespace
+
+Result<void> exec_PTEST(Cpu& cpu, const Insn& insn) { return test_bits(cpu, insn, ~u64{0}); }
+Result<void> exec_VTESTPS(Cpu& cpu, const Insn& insn) { return test_bits(cpu, insn, 0x8000'0000'8000'0000); }
+Result<void> exec_VTESTPD(Cpu& cpu, const Insn& insn) { return test_bits(cpu, insn, bit(63)); }
 
 } // namespace exeunt

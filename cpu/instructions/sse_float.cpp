@@ -30,16 +30,21 @@ using softfloat::Subtract;
 
 namespace {
 
-/// destination = f(first source, second source, environment), where `f` may raise exceptions.
+/// destination = f(first source, second source, environment) in each 128-bit lane, where `f` may raise
+/// exceptions.
 template <class F>
 Result<void> with_exceptions(Cpu& cpu, const Insn& insn, F f) {
-    TRY(sse_available(cpu));
-    const Xmm b = TRY(xmm_operand(cpu, insn, second_source(insn)));
-    Environment e{cpu.mxcsr};
-    const Xmm result = f(first_source(cpu, insn), b, e);
-    TRY(settle(cpu, e.raised));
-    set_xmm(cpu, insn, result);
-    return {};
+    TRY(sse_available(cpu, insn));
+    return with_vector_size(insn, [&](auto zero) -> Result<void> {
+        using V = decltype(zero);
+        const V b = TRY(vector_operand<V>(cpu, insn, second_source(insn)));
+        Environment e{cpu.mxcsr};
+        const V result =
+            by_lanes([&](const Xmm& x, const Xmm& y) { return f(x, y, e); }, first_source<V>(cpu, insn), b);
+        TRY(settle(cpu, e.raised));
+        set_vector(cpu, insn, result);
+        return {};
+    });
 }
 
 template <class T>
@@ -67,26 +72,34 @@ Result<void> horizontal(Cpu& cpu, const Insn& insn) {
 
 /// DPPS, DPPD. Bits 7:4 of the immediate say which products count, bits 3:0 which lanes get their sum. The
 /// exceptions of each step are settled before the next: one that is not masked ends the instruction there.
-template <class T>
-Result<void> dot_product(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
-    const Xmm b = TRY(xmm_operand(cpu, insn, second_source(insn)));
-    const u8 control = immediate8(insn);
-    auto x = split<T>(first_source(cpu, insn));
+template <class T, class V>
+Result<V> dot_products(Cpu& cpu, const V& a, const V& b, u8 control) {
+    constexpr unsigned in_lane = 16 / sizeof(T);
+    auto x = split<T>(a);
     const auto y = split<T>(b);
     Environment products{cpu.mxcsr};
     for (unsigned i = 0; i < x.size(); ++i)
-        x[i] = control >> (4 + i) & 1 ? compute<Multiply>(x[i], y[i], products) : T{0};
+        x[i] = control >> (4 + i % in_lane) & 1 ? compute<Multiply>(x[i], y[i], products) : T{0};
     TRY(settle(cpu, products.raised));
-    for (std::size_t n = x.size() / 2; n > 0; n /= 2) {
+    for (unsigned step = 1; step < in_lane; step *= 2) {
         Environment sums{cpu.mxcsr};
-        for (unsigned i = 0; i < n; ++i) x[i] = compute<Add>(x[2 * i], x[2 * i + 1], sums);
+        for (unsigned i = 0; i < x.size(); i += 2 * step) x[i] = compute<Add>(x[i], x[i + step], sums);
         TRY(settle(cpu, sums.raised));
     }
-    const T sum = x[0];
-    for (unsigned i = 0; i < x.size(); ++i) x[i] = control >> i & 1 ? sum : T{0};
-    set_xmm(cpu, insn, join(x));
-    return {};
+    for (unsigned i = static_cast<unsigned>(x.size()); i-- > 0;)
+        x[i] = control >> i % in_lane & 1 ? x[i - i % in_lane] : T{0};
+    return join(x);
+}
+template <class T>
+Result<void> dot_product(Cpu& cpu, const Insn& insn) {
+    TRY(sse_available(cpu, insn));
+    return with_vector_size(insn, [&](auto zero) -> Result<void> {
+        using V = decltype(zero);
+        const V b = TRY(vector_operand<V>(cpu, insn, second_source(insn)));
+        const V a = first_source<V>(cpu, insn);
+        set_vector(cpu, insn, TRY((dot_products<T, V>(cpu, a, b, immediate8(insn)))));
+        return {};
+    });
 }
 
 /// ROUNDxx. Immediate: bits 1:0 the rounding, bit 2 MXCSR.RC instead, bit 3 no precision exception.
@@ -97,38 +110,41 @@ T round_lane(T value, u8 control, Environment& e) {
 }
 template <class T>
 Result<void> round_packed(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
-    const Xmm a = TRY(xmm_operand(cpu, insn, 1));
-    Environment e{cpu.mxcsr};
-    const Xmm result = each<T>(a, [&](T x) { return round_lane(x, immediate8(insn), e); });
-    TRY(settle(cpu, e.raised));
-    set_xmm(cpu, insn, result);
-    return {};
+    TRY(sse_available(cpu, insn));
+    return with_vector_size(insn, [&](auto zero) -> Result<void> {
+        using V = decltype(zero);
+        const V a = TRY(vector_operand<V>(cpu, insn, 1));
+        Environment e{cpu.mxcsr};
+        const V result = each<T>(a, [&](T x) { return round_lane(x, immediate8(insn), e); });
+        TRY(settle(cpu, e.raised));
+        set_vector(cpu, insn, result);
+        return {};
+    });
 }
 template <class T>
 Result<void> round_scalar(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     const T b = TRY(number_operand<T>(cpu, insn, second_source(insn)));
     Environment e{cpu.mxcsr};
     Xmm value = first_source(cpu, insn);
     set_lane<T>(value, 0, round_lane(b, immediate8(insn), e));
     TRY(settle(cpu, e.raised));
-    set_xmm(cpu, insn, value);
+    set_vector(cpu, insn, value);
     return {};
 }
 
 template <u32 (*approximate)(u32)>
 Result<void> approximate_scalar(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     const u32 b = TRY(number_operand<u32>(cpu, insn, second_source(insn)));
     Xmm value = first_source(cpu, insn);
     set_lane<u32>(value, 0, approximate(b));
-    set_xmm(cpu, insn, value);
+    set_vector(cpu, insn, value);
     return {};
 }
 template <u32 (*approximate)(u32)>
 Result<void> approximate_packed(Cpu& cpu, const Insn& insn) {
-    return unary_xmm(cpu, insn, [](const Xmm& a) { return each<u32>(a, approximate); });
+    return unary_vector(cpu, insn, [](const Xmm& a) { return each<u32>(a, approximate); });
 }
 
 } // namespace

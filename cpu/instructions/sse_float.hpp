@@ -11,7 +11,7 @@ using softfloat::Environment;
 /// The lowest lane, with all that MXCSR steers. The rest of the first source stays.
 template <class Op, class T>
 [[gnu::noinline]] Result<void> scalar_slow(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     const T b = TRY(number_operand<T>(cpu, insn, second_source(insn)));
     Xmm value = first_source(cpu, insn);
     const T a = lane<T>(value, 0);
@@ -27,7 +27,7 @@ template <class Op, class T>
         }
     }
     set_lane<T>(value, 0, result);
-    set_xmm(cpu, insn, value);
+    set_vector(cpu, insn, value);
     return {};
 }
 
@@ -43,22 +43,40 @@ template <class Op, class T>
     return true;
 }
 
+/// All lanes of `a` and `b` by the fast ways; false: one of them says that it can not.
+template <class Op, class T, class V>
+[[gnu::always_inline]] inline bool packed_native(const V& a, const V& b, u32& mxcsr, V& result) {
+    u32 status = mxcsr;
+    bool ok = true;
+    result = by_lanes(
+        [&](const Xmm& x, const Xmm& y) {
+            Xmm r;
+            ok = ok && (softfloat::quick_vector<Op, T>(x.q, y.q, status, r.q) ||
+                        softfloat::by_silicon<Op, T, 16 / sizeof(T)>(x.q, y.q, status, r.q));
+            return r;
+        },
+        a, b);
+    if (ok) mxcsr = status;
+    return ok;
+}
+
 /// All lanes.
 template <class Op, class T>
 [[gnu::noinline]] Result<void> packed_slow(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
-    const Xmm b = TRY(xmm_operand(cpu, insn, second_source(insn)));
-    const Xmm a = first_source(cpu, insn);
-    Xmm result;
-    if (!softfloat::quick_vector<Op, T>(a.q, b.q, cpu.mxcsr, result.q)) {
-        if (!softfloat::by_silicon<Op, T, 16 / sizeof(T)>(a.q, b.q, cpu.mxcsr, result.q)) {
+    TRY(sse_available(cpu, insn));
+    return with_vector_size(insn, [&](auto zero) -> Result<void> {
+        using V = decltype(zero);
+        const V b = TRY(vector_operand<V>(cpu, insn, Op::unary ? 1 : second_source(insn)));
+        const V a = Op::unary ? b : first_source<V>(cpu, insn);
+        V result;
+        if (!packed_native<Op, T>(a, b, cpu.mxcsr, result)) {
             Environment e{cpu.mxcsr};
             result = each<T>(a, b, [&](T x, T y) { return softfloat::compute<Op>(x, y, e); });
             TRY(settle(cpu, e.raised));
         }
-    }
-    set_xmm(cpu, insn, result);
-    return {};
+        set_vector(cpu, insn, result);
+        return {};
+    });
 }
 
 template <class Op, class T>

@@ -11,7 +11,7 @@ namespace {
 template <class F>
 Result<void> shift(Cpu& cpu, const Insn& insn, F f) {
     const bool mmx = insn.operand[0].kind == OperandKind::mmx;
-    TRY(mmx ? mmx_available(cpu) : sse_available(cpu));
+    TRY(mmx ? mmx_available(cpu) : sse_available(cpu, insn));
     const unsigned last = second_source(insn);
     u64 count = immediate8(insn);
     if (insn.operand[last].kind != OperandKind::immediate)
@@ -19,10 +19,12 @@ Result<void> shift(Cpu& cpu, const Insn& insn, F f) {
     if (mmx) {
         const unsigned number = insn.operand[0].number;
         set_mm(cpu, number, f(mm(cpu, number), count));
-    } else {
-        set_xmm(cpu, insn, f(first_source(cpu, insn), count));
+        return {};
     }
-    return {};
+    return with_vector_size(insn, [&](auto zero) -> Result<void> {
+        set_vector(cpu, insn, f(first_source<decltype(zero)>(cpu, insn), count));
+        return {};
+    });
 }
 
 } // namespace
@@ -48,28 +50,39 @@ Result<void> shift(Cpu& cpu, const Insn& insn, F f) {
 #define XMMS(mnemonic, ...)                                                          \
     Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                       \
         const auto f = [](const Xmm& a, const Xmm& b) { return __VA_ARGS__(a, b); }; \
-        if (!binary_quick(cpu, insn, f)) return binary_xmm(cpu, insn, f);            \
+        if (!binary_quick(cpu, insn, f)) return binary_vector(cpu, insn, f);         \
         return {};                                                                   \
     }
-#define XMM(mnemonic, ...)                                              \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {          \
-        const auto f = [](const Xmm& a) { return __VA_ARGS__(a); };     \
-        if (!unary_quick(cpu, insn, f)) return unary_xmm(cpu, insn, f); \
-        return {};                                                      \
+#define XMM(mnemonic, ...)                                                 \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {             \
+        const auto f = [](const Xmm& a) { return __VA_ARGS__(a); };        \
+        if (!unary_quick(cpu, insn, f)) return unary_vector(cpu, insn, f); \
+        return {};                                                         \
     }
-#define XMM_BY(mnemonic, ...)                                             \
-    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {            \
-        const u8 by = immediate8(insn);                                   \
-        const auto f = [by](const Xmm& a) { return __VA_ARGS__(a, by); }; \
-        if (!unary_quick(cpu, insn, f)) return unary_xmm(cpu, insn, f);   \
-        return {};                                                        \
+#define XMM_BY(mnemonic, ...)                                              \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {             \
+        const u8 by = immediate8(insn);                                    \
+        const auto f = [by](const Xmm& a) { return __VA_ARGS__(a, by); };  \
+        if (!unary_quick(cpu, insn, f)) return unary_vector(cpu, insn, f); \
+        return {};                                                         \
     }
-#define XMMS_BY(mnemonic, ...)                                                             \
+#define XMMS_BY(mnemonic, bits, ...)                                         \
+    Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {               \
+        const u8 by = immediate8(insn);                                      \
+        const auto f = [by](const Xmm& a, const Xmm& b, unsigned i) {        \
+            return __VA_ARGS__(a, b, static_cast<u8>(by >> (i * bits)));     \
+        };                                                                   \
+        if (!binary_quick(cpu, insn, f)) return binary_vector(cpu, insn, f); \
+        return {};                                                           \
+    }
+#define EXTEND(mnemonic, from, to)                                                         \
     Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                             \
-        const u8 by = immediate8(insn);                                                    \
-        const auto f = [by](const Xmm& a, const Xmm& b) { return __VA_ARGS__(a, b, by); }; \
-        if (!binary_quick(cpu, insn, f)) return binary_xmm(cpu, insn, f);                  \
-        return {};                                                                         \
+        TRY(sse_available(cpu, insn));                                                     \
+        return with_vector_size(insn, [&](auto zero) -> Result<void> {                     \
+            using V = decltype(zero);                                                      \
+            set_vector(cpu, insn, extend<from, to>(TRY(vector_operand<V>(cpu, insn, 1)))); \
+            return {};                                                                     \
+        });                                                                                \
     }
 #define SHIFT(mnemonic, type, operation)                                             \
     Result<void> exec_##mnemonic(Cpu& cpu, const Insn& insn) {                       \

@@ -1,6 +1,6 @@
-// Packed integer operations as pure functions: of lanes, then of whole vectors (8 bytes for MMX, 16 for XMM
-// registers). SDM 1 9.4 "MMX Instructions", 10.4.4, 11.4.2, 12.6 "SSSE3 Instructions", 12.10 "SSE4.1
-// Instruction Set"; the "Operation" sections of the instruction reference.
+// Packed integer operations as pure functions: of lanes, then of vectors (8 bytes for MMX, 16 for XMM
+// registers and each half of a YMM register). SDM 1 9.4 "MMX Instructions", 10.4.4, 11.4.2, 12.6 "SSSE3
+// Instructions", 12.10 "SSE4.1 Instruction Set"; the "Operation" sections of the instruction reference.
 #pragma once
 
 #include "cpu/instructions/sse.hpp"
@@ -229,10 +229,10 @@ constexpr Xmm least_word(const Xmm& a) {
     return {{u64{*least} | static_cast<u64>(least - x.begin()) << 16, 0}};
 }
 
-/// PMOVSXxx, PMOVZXxx: the lowest lanes, sign- or zero-extended.
-template <class From, class To>
-constexpr Xmm extend(const Xmm& a) {
-    std::array<To, 16 / sizeof(To)> r{};
+/// PMOVSXxx, PMOVZXxx: the lowest lanes, as many as the result has, sign- or zero-extended.
+template <class From, class To, class V>
+constexpr V extend(const V& a) {
+    Lanes<To, V::bytes> r{};
     for (unsigned i = 0; i < r.size(); ++i) r[i] = static_cast<To>(static_cast<From>(lane<From>(a, i)));
     return join(r);
 }

@@ -12,14 +12,18 @@ namespace {
 
 bool to_memory(const Insn& insn) { return insn.operand[0].kind == OperandKind::memory; }
 
-/// 16 bytes between registers, or a register and memory.
+/// A whole vector between registers, or a register and memory.
 template <Aligned aligned>
 [[gnu::noinline]] Result<void> move_vector_slow(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
-    if (to_memory(insn)) return store_xmm(cpu, insn, xmm(cpu, insn.operand[1].number), aligned);
-    const bool from_register = insn.operand[1].kind == OperandKind::xmm;
-    set_xmm(cpu, insn, from_register ? xmm(cpu, insn.operand[1].number) : TRY(load_xmm(cpu, insn, aligned)));
-    return {};
+    TRY(sse_available(cpu, insn));
+    return with_vector_size(insn, [&](auto zero) -> Result<void> {
+        using V = decltype(zero);
+        const V value = is_vector(insn.operand[1]) ? vector<V>(cpu, insn.operand[1].number)
+                                                   : TRY(load_whole<V>(cpu, insn, aligned));
+        if (to_memory(insn)) return store_whole(cpu, insn, value, aligned);
+        set_vector(cpu, insn, value);
+        return {};
+    });
 }
 template <Aligned aligned>
 Result<void> move_vector(Cpu& cpu, const Insn& insn) {
@@ -30,7 +34,7 @@ Result<void> move_vector(Cpu& cpu, const Insn& insn) {
 /// MOVSS, MOVSD: from memory the rest of the register is cleared, from a register it stays.
 template <class T>
 Result<void> move_scalar(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     if (to_memory(insn)) return store_number<T>(cpu, insn, lane<T>(xmm(cpu, insn.operand[1].number), 0));
     Xmm value;
     if (insn.operand[1].kind == OperandKind::xmm) {
@@ -39,18 +43,18 @@ Result<void> move_scalar(Cpu& cpu, const Insn& insn) {
     } else {
         value.q[0] = TRY(load_number<T>(cpu, insn));
     }
-    set_xmm(cpu, insn, value);
+    set_vector(cpu, insn, value);
     return {};
 }
 
 /// MOVLPS and MOVHPS: quadword `half` of a register from or to memory; the other half stays.
 Result<void> move_half(Cpu& cpu, const Insn& insn, unsigned half) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     if (to_memory(insn)) return store_number<u64>(cpu, insn, cpu.vector[insn.operand[1].number].q[half]);
     const u64 loaded = TRY(load_number<u64>(cpu, insn));
     Xmm value = first_source(cpu, insn);
     value.q[half] = loaded;
-    set_xmm(cpu, insn, value);
+    set_vector(cpu, insn, value);
     return {};
 }
 
@@ -71,10 +75,10 @@ Result<u64> move_source(Cpu& cpu, const Insn& insn, unsigned i, unsigned bytes) 
 Result<void> move_number(Cpu& cpu, const Insn& insn, unsigned bytes) {
     const Operand& to = insn.operand[0];
     const bool mmx = is_mmx(insn);
-    TRY(mmx ? mmx_available(cpu) : sse_available(cpu));
+    TRY(mmx ? mmx_available(cpu) : sse_available(cpu, insn));
     const u64 value = TRY(move_source(cpu, insn, 1, bytes));
     switch (to.kind) {
-    case OperandKind::xmm: set_xmm(cpu, insn, {{value, 0}}); break;
+    case OperandKind::xmm: set_vector(cpu, insn, Xmm{{value, 0}}); break;
     case OperandKind::mmx: set_mm(cpu, to.number, {{value}}); break;
     case OperandKind::memory:
         if (bytes == 8) {
@@ -129,55 +133,42 @@ Result<void> exec_MOVLPD(Cpu& cpu, const Insn& insn) { return move_half(cpu, ins
 Result<void> exec_MOVHPS(Cpu& cpu, const Insn& insn) { return move_half(cpu, insn, 1); }
 Result<void> exec_MOVHPD(Cpu& cpu, const Insn& insn) { return move_half(cpu, insn, 1); }
 Result<void> exec_MOVHLPS(Cpu& cpu, const Insn& insn) {
-    return binary_xmm(cpu, insn, [](const Xmm& a, const Xmm& b) { return Xmm{{b.q[1], a.q[1]}}; });
+    return binary_vector(cpu, insn, [](const Xmm& a, const Xmm& b) { return Xmm{{b.q[1], a.q[1]}}; });
 }
 Result<void> exec_MOVLHPS(Cpu& cpu, const Insn& insn) {
-    return binary_xmm(cpu, insn, [](const Xmm& a, const Xmm& b) { return Xmm{{a.q[0], b.q[0]}}; });
+    return binary_vector(cpu, insn, [](const Xmm& a, const Xmm& b) { return Xmm{{a.q[0], b.q[0]}}; });
 }
 Result<void> exec_MOVDDUP(Cpu& cpu, const Insn& insn) {
-    return unary_xmm(cpu, insn, [](const Xmm& a) { return Xmm{{a.q[0], a.q[0]}}; });
+    return unary_vector(cpu, insn, [](const Xmm& a) { return Xmm{{a.q[0], a.q[0]}}; });
 }
 Result<void> exec_MOVSLDUP(Cpu& cpu, const Insn& insn) {
-    return unary_xmm(cpu, insn, [](const Xmm& a) {
+    return unary_vector(cpu, insn, [](const Xmm& a) {
         return each<u64>(a, [](u64 pair) { return low32(pair) | pair << 32; });
     });
 }
 Result<void> exec_MOVSHDUP(Cpu& cpu, const Insn& insn) {
-    return unary_xmm(cpu, insn, [](const Xmm& a) {
+    return unary_vector(cpu, insn, [](const Xmm& a) {
         return each<u64>(a, [](u64 pair) { return pair >> 32 | (pair & ~low_mask(32)); });
     });
 }
 
 /// Between the two kinds of registers. Both are MMX instructions for the x87 FPU.
 Result<void> exec_MOVQ2DQ(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     TRY(mmx_available(cpu));
-    set_xmm(cpu, insn, {{mm(cpu, insn.operand[1].number).q[0], 0}});
+    set_vector(cpu, insn, Xmm{{mm(cpu, insn.operand[1].number).q[0], 0}});
     use_mmx(cpu);
     return {};
 }
 Result<void> exec_MOVDQ2Q(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     TRY(mmx_available(cpu));
     set_mm(cpu, insn.operand[0].number, {{cpu.vector[insn.operand[1].number].q[0]}});
     return {};
 }
 
-Result<void> exec_MOVMSKPS(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
-    const Xmm a = xmm(cpu, insn.operand[1].number);
-    u64 mask = 0;
-    for (unsigned i = 0; i < 4; ++i) mask |= u64{lane<u32>(a, i) >> 31} << i;
-    return cpu.write_operand(insn, 0, mask);
-}
-Result<void> exec_MOVMSKPD(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
-    const Xmm a = xmm(cpu, insn.operand[1].number);
-    return cpu.write_operand(insn, 0, a.q[0] >> 63 | a.q[1] >> 63 << 1);
-}
-
 Result<void> exec_MASKMOVDQU(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     return store_masked(cpu, insn, xmm(cpu, insn.operand[0].number), xmm(cpu, insn.operand[1].number));
 }
 Result<void> exec_MASKMOVQ(Cpu& cpu, const Insn& insn) {
@@ -188,14 +179,14 @@ Result<void> exec_MASKMOVQ(Cpu& cpu, const Insn& insn) {
 }
 
 Result<void> exec_LDMXCSR(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     const u32 value = TRY(load_number<u32>(cpu, insn));
     if (value & ~MXCSR::all) return general_protection(0);
     cpu.mxcsr = value;
     return {};
 }
 Result<void> exec_STMXCSR(Cpu& cpu, const Insn& insn) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     return store_number<u32>(cpu, insn, cpu.mxcsr);
 }
 

@@ -117,10 +117,10 @@ void write_mask(Cpu& cpu, u32 result, const Control& c, bool vex) {
 /// The comparison; `lengths` finds where both texts end.
 template <class Lengths>
 Result<u32> compare_texts(Cpu& cpu, const Insn& insn, const Control& c, Lengths lengths) {
-    TRY(sse_available(cpu));
+    TRY(sse_available(cpu, insn));
     const Operand& second = insn.operand[1];
-    const Xmm b =
-        second.kind == OperandKind::xmm ? xmm(cpu, second.number) : TRY(load_xmm(cpu, insn, Aligned::no));
+    const Xmm b = second.kind == OperandKind::xmm ? xmm(cpu, second.number)
+                                                  : TRY(load_whole<Xmm>(cpu, insn, Aligned::no));
     Text set(xmm(cpu, insn.operand[0].number), c);
     Text text(b, c);
     lengths(set, text);

@@ -169,14 +169,19 @@ TEST_CASE("CPUID.04H: sizes multiply to those of the processor [SDM 2A CPUID]") 
 TEST_CASE("CPUID.0DH: sizes follow XCR0 [SDM 1 13.2]") {
     Harness t;
     t.cpu.control.xcr0 = XCR0::X87;
-    CHECK(cpuid(t.cpu, 0xD, 0).eax == (XCR0::X87 | XCR0::SSE | XCR0::PKRU));
+    CHECK(cpuid(t.cpu, 0xD, 0).eax == (XCR0::X87 | XCR0::SSE | XCR0::AVX | XCR0::PKRU));
     CHECK(cpuid(t.cpu, 0xD, 0).ebx == 576);
     CHECK(cpuid(t.cpu, 0xD, 0).ecx == 2696);
     t.cpu.control.xcr0 |= XCR0::SSE | XCR0::PKRU;
     CHECK(cpuid(t.cpu, 0xD, 0).ebx == 2696);
     CHECK(cpuid(t.cpu, 0xD, 1).ebx == 584); // compacted
     CHECK(cpuid(t.cpu, 0xD, 9) == CpuidResult{8, 2688, 0, 0});
-    CHECK(cpuid(t.cpu, 0xD, 2) == CpuidResult{}); // no AVX
+    CHECK(cpuid(t.cpu, 0xD, 2) == CpuidResult{256, 576, 0, 0});
+    t.cpu.control.xcr0 |= XCR0::AVX;
+    CHECK(cpuid(t.cpu, 0xD, 0).ebx == 2696);
+    CHECK(cpuid(t.cpu, 0xD, 1).ebx == 840);
+    t.cpu.control.xcr0 &= ~XCR0::PKRU;
+    CHECK(cpuid(t.cpu, 0xD, 0).ebx == 832);
     CHECK(cpuid(Harness{Mode::long64, "nehalem"}.cpu, 0xD, 0).eax ==
           cpuid(Harness{Mode::long64, "nehalem"}.cpu, 0xB, 0).eax);
 }

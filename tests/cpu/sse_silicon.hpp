@@ -1,5 +1,5 @@
-// One instruction executed by the native processor, with all of the x87, MMX and XMM state around it. Only
-// where native is x86-64 and has the instructions.
+// One instruction executed by the native processor, with all of the x87, MMX, XMM and YMM state around it.
+// Only where native is x86-64 and has the instructions.
 #pragma once
 
 #if defined(__x86_64__)
@@ -24,6 +24,15 @@ inline volatile u32 trap_flags = 0;
 
 extern "C" void exeunt_native_run(NativeState* state, void* code);
 asm(R"(
+    .macro exeunt_upper, load:req
+    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    .if \load
+    vinsertf128 $1, 656 + 16 * \n(%rdi), %ymm\n, %ymm\n
+    .else
+    vextractf128 $1, %ymm\n, 656 + 16 * \n(%rdi)
+    .endif
+    .endr
+    .endm
     .text
     .globl exeunt_native_run
     .hidden exeunt_native_run
@@ -37,6 +46,7 @@ exeunt_native_run:
     push %rsi
     push %rdi
     fxrstor64 (%rdi)
+    exeunt_upper 1
     push 640(%rdi)
     popfq
     mov 512(%rdi), %rax
@@ -74,6 +84,8 @@ exeunt_native_run:
     popq 640(%rdi)
     popq 568(%rdi)
     fxsave64 (%rdi)
+    exeunt_upper 0
+    vzeroupper
     fninit
     pop %rsi
     pop %r15
@@ -90,12 +102,15 @@ inline void on_trap(int, siginfo_t*, void* context) {
     siglongjmp(trap_return, 1);
 }
 
-/// SSE4.2, AES, PCLMULQDQ and SHA.
+/// SSE4.2, AES, PCLMULQDQ, FMA, F16C, OSXSAVE; SHA and AVX2.
 inline bool has_everything() {
     unsigned a = 0, b = 0, c = 0, d = 0;
-    constexpr unsigned wanted = 1u << 20 | 1u << 25 | 1u << 1;
+    constexpr unsigned wanted = 1u << 20 | 1u << 25 | 1u << 1 | 1u << 12 | 1u << 29 | 1u << 27,
+                       wanted_7 = 1u << 29 | 1u << 5;
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & wanted) != wanted) return false;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (b & wanted_7) != wanted_7) return false;
+    asm("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return (a & 6) == 6;
 }
 
 /// Executes `bytes`; false when a SIMD floating-point exception came instead: then only MXCSR's flags are

@@ -1,5 +1,5 @@
-// Random states for SSE and MMX instructions, and every form of them: shared by the tests that compare with
-// the native processor and those that compare native machines with each other.
+// Random states for AVX, SSE and MMX instructions, and every form of them: shared by the tests that compare
+// with the native processor and those that compare native machines with each other.
 #pragma once
 
 #include "base/random.hpp"
@@ -12,13 +12,16 @@
 
 namespace exeunt::test {
 
-/// The FXSAVE image, general registers (RSP is not loaded) and RFLAGS.
+/// The FXSAVE image, general registers (RSP is not loaded), RFLAGS and the upper halves of YMM registers.
 struct alignas(64) NativeState {
     u8 fx[512];
     u64 gpr[16];
     u64 rflags;
+    u64 unused;
+    u64 upper[16][2];
 };
-static_assert(offsetof(NativeState, gpr) == 512 && offsetof(NativeState, rflags) == 640);
+static_assert(offsetof(NativeState, gpr) == 512 && offsetof(NativeState, rflags) == 640 &&
+              offsetof(NativeState, upper) == 656);
 
 struct Form {
     const char* bytes;
@@ -27,6 +30,8 @@ struct Form {
 inline constexpr Form forms[] = {
 #define FORM(bytes, text) {bytes, text},
 #include "tests/cpu/sse_forms.inc"
+#define FORM(bytes, text) {bytes, text},
+#include "tests/cpu/avx_forms.inc"
 };
 
 inline constexpr u64 data_bytes = 64;
@@ -87,6 +92,8 @@ inline Setup random_setup(Random& random, bool unmask) {
         const u64 value = number(random);
         std::memcpy(fx + 160 + 8 * i, &value, 8);
     }
+    for (auto& upper : s.state.upper)
+        for (u64& value : upper) value = number(random);
     for (u64& value : s.state.gpr) value = number(random);
     if (r >> 26 & 1) {
         for (const Gpr g : {RAX, RDX}) s.state.gpr[g] = random.next() % 36 - 18; // lengths of PCMPESTRI
@@ -103,6 +110,8 @@ inline Setup random_setup(Random& random, bool unmask) {
 inline void load(Harness& t, const Setup& s) {
     Cpu& cpu = t.cpu;
     const u8* fx = s.state.fx;
+    cpu.control.cr4 |= CR4::OSXSAVE;
+    cpu.control.xcr0 = XCR0::X87 | XCR0::SSE | XCR0::AVX;
     cpu.x87.control = 0x037F;
     cpu.x87.status = static_cast<u16>(fx[2] | fx[3] << 8);
     cpu.x87.empty = static_cast<u8>(~fx[4]);
@@ -114,7 +123,7 @@ inline void load(Harness& t, const Setup& s) {
     }
     for (unsigned i = 0; i < 16; ++i) {
         std::memcpy(cpu.vector[i].q, fx + 160 + 16 * i, 16);
-        cpu.vector[i].q[2] = cpu.vector[i].q[3] = 0x7777'7777'7777'7777;
+        std::memcpy(cpu.vector[i].q + 2, s.state.upper[i], 16);
         if (i != RSP) cpu.r[i] = s.state.gpr[i];
     }
     cpu.r[RBX] = cpu.r[RDI] = Harness::data_address + data_offset;
@@ -130,9 +139,20 @@ inline Code with_immediate(const Form& form, const Code& instruction, u8 immedia
     return changed;
 }
 
-/// LDMXCSR gets a value without reserved bits.
+/// LDMXCSR gets a value without reserved bits, and gathers get indexes (XMM5 or YMM5) that stay within the
+/// data.
 inline void fit_memory(const Form& form, Setup& s) {
-    if (!form.text.starts_with("ldmxcsr")) return;
+    if (form.text.find("gather") != std::string_view::npos) {
+        u64 low[2];
+        std::memcpy(low, s.state.fx + 160 + 16 * 5, sizeof low);
+        // VGATHERDxx has indexes of 32 bits, VGATHERQxx of 64.
+        const u64 kept = form.text[form.text.find("gather") + 6] == 'd' ? 0xF'0000'000F : 0xF;
+        for (u64& q : low) q &= kept;
+        for (u64& q : s.state.upper[5]) q &= kept;
+        std::memcpy(s.state.fx + 160 + 16 * 5, low, sizeof low);
+        return;
+    }
+    if (form.text.find("ldmxcsr") == std::string_view::npos) return;
     u32 value = 0;
     std::memcpy(&value, s.data + data_offset, 4);
     value &= MXCSR::all;

@@ -92,16 +92,17 @@ TEST_CASE("MOVUPS: 16 bytes at any address, also across a page [SDM 2B MOVUPS]")
     }
 }
 
-TEST_CASE("MOVUPS: under alignment checking a misaligned quadword is #AC(0) [SDM 2B MOVUPS]") {
+TEST_CASE("MOVUPS: under alignment checking an operand that is not at a multiple of 16 is #AC(0) [SDM 3A "
+          "Table 6-7]") {
     Harness t;
     t.enter_ring3();
     t.cpu.control.cr0 |= CR0::AM;
     t.cpu.flags.rest |= RFLAGS::AC;
     t.cpu.mode_changed();
-    t.cpu.r[RBX] = data + 8;
+    t.cpu.r[RBX] = data + 16;
     CHECK(general(t, code("0f 10 0b", "movups xmm1, [rbx]")) == completed);
     CHECK(general(t, code("0f 11 0b", "movups [rbx], xmm1")) == completed);
-    t.cpu.r[RBX] = data + 4;
+    t.cpu.r[RBX] = data + 8;
     CHECK(general(t, code("0f 10 0b", "movups xmm1, [rbx]")) == exception(Vector::AC, 0));
     CHECK(general(t, code("0f 11 0b", "movups [rbx], xmm1")) == exception(Vector::AC, 0));
 }

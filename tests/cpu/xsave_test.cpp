@@ -27,7 +27,7 @@ void fill(Cpu& cpu) {
     cpu.x87.data_selector = 0x2B;
     for (unsigned i = 0; i < 8; ++i)
         cpu.x87.st[i] = {0x8000'0000'0000'0000 + i, static_cast<u16>(0x3FFF + i)};
-    for (unsigned i = 0; i < 16; ++i) cpu.vector[i] = {{i + 1u, 0x100u + i, 0, 0}};
+    for (unsigned i = 0; i < 16; ++i) cpu.vector[i] = {{i + 1u, 0x100u + i, 0x200u + i, 0x300u + i}};
     cpu.mxcsr = 0x1FA0;
     cpu.control.pkru = 0x5555'5554;
 }
@@ -54,6 +54,13 @@ void check_filled(const Cpu& cpu) {
     }
     CHECK(cpu.mxcsr == 0x1FA0);
 }
+bool upper_halves_filled(const Cpu& cpu) {
+    for (unsigned i = 0; i < 16; ++i)
+        if (cpu.vector[i].q[2] != 0x200 + i || cpu.vector[i].q[3] != 0x300 + i) return false;
+    return true;
+}
+
+constexpr u64 all_components = XCR0::X87 | XCR0::SSE | XCR0::AVX | XCR0::PKRU;
 
 struct Xsave : Harness {
     explicit Xsave(const std::string& name = "intel-max") : Harness(Mode::long64, name) {
@@ -192,17 +199,33 @@ TEST_CASE("XSAVE and XRSTOR: the standard form [SDM 1 13.7, 13.8.1]") {
     Xsave t;
     t.write(area + 512, bit(40) | XCR0::SSE); // bits that are not asked for stay
     CHECK(t.xsave() == done);
-    CHECK(t.xstate_bv() == (bit(40) | XCR0::X87 | XCR0::SSE | XCR0::PKRU));
+    CHECK(t.xstate_bv() == (bit(40) | all_components));
     CHECK(t.xcomp_bv() == 0);
     CHECK(t.read(area + 2688) == 0x5555'5554);
-    CHECK(t.read(area + 576) == 0xCCCC'CCCC'CCCC'CCCC);
+    CHECK(t.read(area + 576) == 0x200);
+    CHECK(t.read(area + 576 + 16 * 15 + 8) == 0x30F);
+    CHECK(t.read(area + 832) == 0xCCCC'CCCC'CCCC'CCCC);
     CHECK(t.read(area + 416) == 0xCCCC'CCCC'CCCC'CCCC);
     clear(t.cpu);
     SUBCASE("everything comes back") {
         t.write(area + 512, t.xstate_bv() & ~bit(40));
         CHECK(t.xrstor() == done);
         check_filled(t.cpu);
+        CHECK(upper_halves_filled(t.cpu));
         CHECK(t.cpu.control.pkru == 0x5555'5554);
+    }
+    SUBCASE("the upper halves alone, and MXCSR with them") {
+        t.write(area + 512, XCR0::AVX);
+        t.ask_for(XCR0::AVX);
+        CHECK(t.xrstor() == done);
+        CHECK(upper_halves_filled(t.cpu));
+        CHECK(t.cpu.vector[1].q[0] == 0);
+        CHECK(t.cpu.mxcsr == 0x1FA0);
+        t.write(area + 512, 0);
+        t.cpu.vector[1].q[0] = 7;
+        CHECK(t.xrstor() == done);
+        CHECK(t.cpu.vector[1].q[0] == 7);
+        CHECK(t.cpu.vector[1].q[2] == 0);
     }
     SUBCASE("a component that XCR0 lacks: #GP(0)") { CHECK(t.xrstor() == gp); }
     SUBCASE("only what is asked for") {
@@ -257,7 +280,8 @@ TEST_CASE("XRSTOR: header and MXCSR are checked before anything is loaded [SDM 1
         t.write(area + 568, 1);
         CHECK(t.xrstor() == gp);
         t.write(area + 568, 0);
-        t.write(area + 520, compacted | 3 | bit(2)); // AVX is not in XCR0
+        t.cpu.control.xcr0 &= ~XCR0::AVX;
+        t.write(area + 520, compacted | 3 | XCR0::AVX); // which XCR0 lacks
         CHECK(t.xrstor() == gp);
     }
     SUBCASE("XRSTORS takes only the compacted form") {
@@ -283,12 +307,27 @@ TEST_CASE("XSAVEOPT and XSAVEC do not write what is in its initial configuration
     SUBCASE("XSAVEC: components lie one behind the other") {
         CHECK(t.xsavec() == done);
         CHECK(t.xstate_bv() == XCR0::PKRU);
-        CHECK(t.xcomp_bv() == (compacted | XCR0::X87 | XCR0::SSE | XCR0::PKRU));
+        CHECK(t.xcomp_bv() == (compacted | all_components));
         CHECK(t.read(area + 24) == 0xCCCC'CCCC'CCCC'CCCC);
-        CHECK(t.read(area + 576) == 9);
+        CHECK(t.read(area + 576) == 0xCCCC'CCCC'CCCC'CCCC);
+        CHECK(t.read(area + 576 + 256) == 9); // AVX keeps its place
         t.cpu.control.pkru = 0;
         CHECK(t.xrstor() == done);
         CHECK(t.cpu.control.pkru == 9);
+    }
+    SUBCASE("XSAVEOPT, XSAVEC: upper halves of zero are not in use") {
+        t.cpu.vector[3].q[0] = 5;
+        CHECK(t.xsavec() == done);
+        CHECK(t.xstate_bv() == (XCR0::SSE | XCR0::PKRU));
+        t.cpu.vector[15].q[3] = 1;
+        CHECK(t.xsavec() == done);
+        CHECK(t.xstate_bv() == (XCR0::SSE | XCR0::AVX | XCR0::PKRU));
+        CHECK(t.read(area + 576 + 16 * 15 + 8) == 1);
+    }
+    SUBCASE("without AVX asked for, PKRU comes first") {
+        t.ask_for(XCR0::PKRU);
+        CHECK(t.xsavec() == done);
+        CHECK(t.read(area + 576) == 9);
     }
     SUBCASE("XSAVEC: MXCSR alone makes SSE in use, and comes back") {
         t.cpu.mxcsr = 0x1FA0;
@@ -307,10 +346,12 @@ TEST_CASE("XSAVEOPT and XSAVEC do not write what is in its initial configuration
     SUBCASE("XSAVES and XRSTORS are the same without supervisor components") {
         fill(t.cpu);
         CHECK(t.xsaves() == done);
-        CHECK(t.xcomp_bv() == (compacted | XCR0::X87 | XCR0::SSE | XCR0::PKRU));
+        CHECK(t.xcomp_bv() == (compacted | all_components));
+        CHECK(t.read(area + 576 + 16) == 0x201);
         clear(t.cpu);
         CHECK(t.xrstors() == done);
         check_filled(t.cpu);
+        CHECK(upper_halves_filled(t.cpu));
     }
 }
 

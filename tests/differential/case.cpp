@@ -23,8 +23,9 @@ void visit_registers(const Registers& a, const Registers& b, Visit visit) {
     for (unsigned i = 0; i < 16; ++i) visit(register_name(i, CaseMode::long64), a.r[i], b.r[i]);
     visit("rip", a.rip, b.rip);
     for (unsigned i = 0; i < 16; ++i) {
-        visit(fmt::format("xmm{}", i), a.xmm[i][0], b.xmm[i][0]);
-        visit(fmt::format("xmm{}h", i), a.xmm[i][1], b.xmm[i][1]);
+        static constexpr const char* names[] = {"xmm{}", "xmm{}h", "ymm{}", "ymm{}h"};
+        for (unsigned q = 0; q < 4; ++q)
+            visit(fmt::format(fmt::runtime(names[q]), i), a.vector[i][q], b.vector[i][q]);
     }
     visit("mxcsr", u64{a.mxcsr}, u64{b.mxcsr});
 }
@@ -93,7 +94,7 @@ Differences compare(const Outcome& ours, const Outcome& theirs, const Reported& 
     // Names are made only when there is something to name.
     const Registers &a = ours.after, &b = theirs.after;
     const bool same = std::equal(a.r, a.r + 16, b.r) && a.rip == b.rip && a.mxcsr == b.mxcsr &&
-                      std::equal(&a.xmm[0][0], &a.xmm[0][0] + 32, &b.xmm[0][0]);
+                      std::equal(&a.vector[0][0], &a.vector[0][0] + 64, &b.vector[0][0]);
     if (!same) visit_registers(a, b, note);
     const u64 changed = (a.rflags ^ b.rflags) & ~undefined & RFLAGS::all & ~RFLAGS::RF;
     if (changed)

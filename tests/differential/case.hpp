@@ -48,7 +48,7 @@ struct Registers {
     u64 r[16] = {};
     u64 rip = 0;
     u64 rflags = RFLAGS::FIXED1;
-    u64 xmm[16][2] = {};
+    u64 vector[16][4] = {};
     u32 mxcsr = 0x1F80;
     X87State x87;
 };

@@ -20,6 +20,7 @@ const std::vector<Exclusion>& exclusions() {
 const std::vector<RowName>& row_names() {
     static const std::vector<RowName> list = {
 #define INSN(mnemonic, fault, intercept, ends) {ZYDIS_MNEMONIC_##mnemonic, #mnemonic},
+#define VEX(mnemonic) {ZYDIS_MNEMONIC_V##mnemonic, "V" #mnemonic},
 #include "cpu/instructions.inc"
     };
     return list;
@@ -46,10 +47,12 @@ Forms::Forms(CaseMode mode, const CpuModel& model, Oracle oracle)
         for (u8 map : {u8{0}, u8{1}, u8{2}, u8{3}})
             for (unsigned opcode = 0; opcode < 256; ++opcode)
                 for (const u8 prefix : {u8{0x00}, u8{0x66}, u8{0xF2}, u8{0xF3}})
-                    for (const bool rex_w : {false, true}) {
-                        if ((rex_w && mode != CaseMode::long64) || (vex && map == 0)) continue;
+                    for (const unsigned size : {0u, 1u, 2u, 3u}) {
+                        const bool rex_w = size & 1, vex_l = size & 2;
+                        if (vex ? map == 0 : vex_l || (rex_w && mode != CaseMode::long64)) continue;
                         Form form;
                         form.vex = vex;
+                        form.vex_l = vex_l;
                         form.map = map;
                         form.opcode = static_cast<u8>(opcode);
                         form.prefix = prefix;
@@ -69,7 +72,8 @@ bool Forms::try_form(const Form& form, Insn& insn) const {
         bytes[n++] = 0xC4;
         bytes[n++] = static_cast<u8>(0xE0 | form.map);
         const u8 pp = form.prefix == 0x66 ? 1 : form.prefix == 0xF3 ? 2 : form.prefix == 0xF2 ? 3 : 0;
-        bytes[n++] = static_cast<u8>((form.rex_w ? 0x80 : 0) | (form.vvvv_free ? 0x70 : 0x78) | pp);
+        bytes[n++] = static_cast<u8>((form.rex_w ? 0x80 : 0) | (form.vvvv_free ? 0x70 : 0x78) |
+                                     (form.vex_l ? 4 : 0) | pp);
     } else {
         if (form.prefix) bytes[n++] = form.prefix;
         if (form.rex_w) bytes[n++] = 0x48;
@@ -120,10 +124,12 @@ void Forms::explore(Form form) {
         for (u8 reg = 0; reg < 8; ++reg) {
             for (u8 rm = 0; rm < 8; ++rm) {
                 if (memory && rm != 1) continue;
-                form.modrm = static_cast<u8>((memory ? 0 : 0xC0) | reg << 3 | rm);
-                for (const bool free : {false, true}) {
-                    if (rows[reg][rm] || (free && !form.vex)) break;
-                    form.vvvv_free = form.vex && !free;
+                // Memory is [rCX], or [rAX+xMM0] for an instruction that wants a vector of indexes.
+                for (const unsigned kind : {0u, 1u, 2u, 3u}) {
+                    const bool fixed = kind & 1, vsib = kind & 2;
+                    if (rows[reg][rm] || (kind != 0 && !form.vex) || (vsib && !memory)) break;
+                    form.modrm = static_cast<u8>((memory ? 0 : 0xC0) | reg << 3 | (vsib ? 4 : rm));
+                    form.vvvv_free = form.vex && !fixed;
                     if (try_form(form, insns[reg][rm])) rows[reg][rm] = insns[reg][rm].row;
                 }
             }
@@ -139,18 +145,20 @@ void Forms::explore(Form form) {
                 if (!rows[reg][rm]) continue;
                 form.reg_free = same_reg;
                 form.rm_free = memory || same_rm[reg];
-                form.modrm = static_cast<u8>((memory ? 0 : 0xC0) | reg << 3 | rm);
+                form.modrm = insns[reg][rm].modrm;
                 const u8 pattern = form.modrm;
-                form.vvvv_free = form.vex && try_form({form.prefix, form.rex_w, true, form.map, form.opcode, true,
-                                                       memory, true, true, pattern, true},
-                                                      first);
-                if (plain_row(pattern) && !form.vex && meaningless_prefix(form, plain, insns[reg][rm])) continue;
+                form.vvvv_free = form.vex;
+                form.vvvv_free = form.vex && try_form(form, first);
+                if (plain_row(pattern) && !form.vex && meaningless_prefix(form, plain, insns[reg][rm]))
+                    continue;
                 add(form, insns[reg][rm]);
             }
     }
 }
 
 bool Forms::answerable(const Insn& insn) const {
+    // Unicorn's QEMU has no AVX.
+    if (insn.vex && insn.row->name[0] == 'V' && oracle_ == Oracle::unicorn) return false;
     bool x87 = false;
     for (unsigned i = 0; i < insn.operand_count; ++i) {
         const Operand& o = insn.operand[i];

@@ -17,7 +17,7 @@ enum class Oracle : u8 { unicorn, silicon, fast };
 struct Form {
     u8 prefix = 0;        ///< 66H, F2H, F3H or 0 (mandatory for some, an override for others)
     bool rex_w = false;
-    bool vex = false;
+    bool vex = false, vex_l = false;
     u8 map = 0;           ///< 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A
     u8 opcode = 0;
     bool has_modrm = false;

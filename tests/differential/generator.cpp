@@ -126,13 +126,16 @@ bool Generator::instruction(const RowForms& row, Case& c) {
     if (chance(8)) bytes[n++] = 0x67;
     if (chance(form.memory ? 5 : 1)) bytes[n++] = 0xF0;
     if (form.vex) {
-        bytes[n++] = 0xC4;
         const u8 rxb = c.mode == CaseMode::long64 ? static_cast<u8>(below(8) << 5) : u8{0xE0};
-        bytes[n++] = static_cast<u8>(rxb | form.map);
         const u8 pp = form.prefix == 0x66 ? 1 : form.prefix == 0xF3 ? 2 : form.prefix == 0xF2 ? 3 : 0;
         u64 vvvv = form.vvvv_free ? below(16) : 15;
-        if (c.mode != CaseMode::long64) vvvv |= 8;
-        bytes[n++] = static_cast<u8>((form.rex_w ? 0x80 : 0) | vvvv << 3 | pp);
+        const bool two_bytes = form.map == 1 && !form.rex_w && chance(50);
+        // With two bytes it were LDS; with three the bit does not count outside 64-bit mode, as QEMU does not know.
+        if (c.mode != CaseMode::long64 && (two_bytes || forms_.oracle() == Oracle::unicorn)) vvvv |= 8;
+        const u8 rest = static_cast<u8>(vvvv << 3 | (form.vex_l ? 4 : 0) | pp);
+        bytes[n++] = two_bytes ? 0xC5 : 0xC4;
+        if (!two_bytes) bytes[n++] = static_cast<u8>(rxb | form.map);
+        bytes[n++] = static_cast<u8>(rest | (two_bytes ? rxb & 0x80 : form.rex_w ? 0x80 : 0));
     } else {
         if (form.prefix) bytes[n++] = form.prefix;
         if (form.rex_w)
@@ -176,9 +179,9 @@ u64 Generator::operand_address(bool wide) {
 }
 
 void Generator::vectors(Registers& r) {
-    for (auto& xmm : r.xmm)
-        for (u64& q : xmm) q = vector_quadword();
-    if (chance(30)) std::copy_n(r.xmm[below(16)], 2, r.xmm[below(16)]);
+    for (auto& vector : r.vector)
+        for (u64& q : vector) q = vector_quadword();
+    if (chance(30)) std::copy_n(r.vector[below(16)], 4, r.vector[below(16)]);
     r.mxcsr = 0x1F80;
     if (chance(35)) {
         r.mxcsr = static_cast<u32>(0x1F80 | below(4) << 13 | (chance(30) ? 0x8000 : 0) | (chance(30) ? 0x40 : 0) |
@@ -186,7 +189,7 @@ void Generator::vectors(Registers& r) {
         if (chance(30)) r.mxcsr &= ~static_cast<u32>(below(64) << 7);
     }
     if (forms_.mode() != CaseMode::long64)
-        for (unsigned i = 8; i < 16; ++i) r.xmm[i][0] = r.xmm[i][1] = 0;
+        for (unsigned i = 8; i < 16; ++i) std::fill_n(r.vector[i], 4, 0);
 }
 
 void Generator::x87(Case& c) {
@@ -208,10 +211,22 @@ void Generator::x87(Case& c) {
     if (x.status & ~x.control & 0x3F) x.status |= 0x8080;
 }
 
+/// Indexes of a gather: elements about the base, rarely far away.
+void Generator::aim_gather(Case& c) {
+    const bool quadwords =
+        c.insn.row->name[c.insn.row->name[1] == 'P' ? 8 : 7] == 'Q'; // VPGATHERQD, VGATHERQPS
+    for (u64& q : c.before.vector[c.insn.memory.vector_index]) {
+        const u64 low = below(256) - 128, high = below(256) - 128;
+        q = quadwords ? low : low32(low) | high << 32;
+        if (chance(3)) q = random_.next();
+    }
+}
+
 /// Sets registers so that the memory operand is where address_in_data() says.
 void Generator::aim(Case& c) {
     Insn& insn = c.insn;
     if (!insn.has_memory()) return;
+    if (std::string_view{insn.row->name}.find("GATHER") != std::string_view::npos) aim_gather(c);
     Registers& r = c.before;
     const u64 target = address_in_data();
     const u64 mask = low_mask(8u * insn.address_size);
@@ -257,7 +272,7 @@ void Generator::aim_strings(Case& c) {
         if (chance(40)) r.rflags |= RFLAGS::DF;
     } else if (name == "XLAT") {
         aim_at(RBX, insn.memory.segment);
-    } else if (name.substr(0, 7) == "MASKMOV") {
+    } else if (name == "MASKMOVQ" || name == "MASKMOVDQU" || name == "VMASKMOVDQU") {
         aim_at(RDI, insn.memory.segment);
     } else if (name == "CLZERO") {
         aim_at(RAX, insn.memory.segment);

@@ -25,6 +25,7 @@ public:
 private:
     void write_modrm(const Form& form, u8* bytes, unsigned& n);
     void aim(Case& c);
+    void aim_gather(Case& c);
     void aim_strings(Case& c);
     void aim_stack(Case& c);
     void vectors(Registers& r);

@@ -89,8 +89,8 @@ Case Runner::minimized(Case c) {
     for (unsigned round = 0; round < 2; ++round) {
         for (u64& r : c.before.r)
             for (const u64 plain : {u64{0}, u64{1}, r & 0xFF, r & 0xFFFF, u64{low32(r)}}) try_value(r, plain);
-        for (auto& xmm : c.before.xmm)
-            for (u64& q : xmm)
+        for (auto& vector : c.before.vector)
+            for (u64& q : vector)
                 for (const u64 plain : {u64{0}, q & 0xFFFF'FFFF, q & ~u64{0xFFFF'FFFF}}) try_value(q, plain);
         try_value(c.before.mxcsr, 0x1F80u);
         try_value(c.before.rflags, RFLAGS::FIXED1 | RFLAGS::IF);

@@ -23,6 +23,27 @@ constexpr int gpr_of_frame[] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG
                                 REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 constexpr int signals[] = {SIGTRAP, SIGSEGV, SIGILL, SIGFPE, SIGBUS};
 
+/// The part of the signal frame that is used: the XSAVE area's legacy region, header and, after them, the
+/// upper halves of YMM registers. The kernel says in the reserved bytes of the legacy region what else is
+/// there.
+struct Frame {
+    static constexpr unsigned at_magic = 464, at_features = 472, at_present = 512, at_upper = 576,
+                              bytes = 832;
+    static constexpr u32 magic = 0x4650'5853;
+    static constexpr u64 legacy = 3, avx = 4;
+
+    u8* at;
+    explicit Frame(fpregset_t fpregs) : at(reinterpret_cast<u8*>(fpregs)) {}
+    template <class T>
+    T get(unsigned offset) const {
+        T value;
+        std::memcpy(&value, at + offset, sizeof value);
+        return value;
+    }
+    bool has_upper() const { return get<u32>(at_magic) == magic && (get<u64>(at_features) & avx); }
+    unsigned size() const { return has_upper() ? bytes : at_upper; }
+};
+
 /// What the signal handler works on: there is no other way to reach it.
 struct Exchange {
     const Case* wanted = nullptr;
@@ -30,7 +51,7 @@ struct Exchange {
     bool running = false;
     Outcome outcome;
     gregset_t saved_registers;
-    _libc_fpstate saved_vectors;
+    std::array<u8, Frame::bytes> saved_vectors;
 };
 Exchange* exchange = nullptr;
 
@@ -47,15 +68,18 @@ void load_vectors(const Registers& from, fpregset_t frame) {
         std::memcpy(reinterpret_cast<u8*>(&frame->_st[i]) + 8, &st.sign_exponent, 2);
     }
     frame->mxcsr = from.mxcsr;
-    std::memcpy(frame->_xmm, from.xmm, sizeof from.xmm);
-    // XSTATE_BV: x87 and SSE are there and not in their initial state.
-    u64 present = 0;
-    std::memcpy(&present, reinterpret_cast<u8*>(frame) + 512, 8);
-    present |= 3;
-    std::memcpy(reinterpret_cast<u8*>(frame) + 512, &present, 8);
+    const Frame area(frame);
+    for (unsigned i = 0; i < 16; ++i) {
+        std::memcpy(&frame->_xmm[i], from.vector[i], 16);
+        if (area.has_upper()) std::memcpy(area.at + Frame::at_upper + 16 * i, from.vector[i] + 2, 16);
+    }
+    // XSTATE_BV: what was written is there and not in its initial state.
+    const u64 present =
+        area.get<u64>(Frame::at_present) | Frame::legacy | (area.has_upper() ? Frame::avx : 0);
+    std::memcpy(area.at + Frame::at_present, &present, 8);
 }
 
-void save_vectors(const _libc_fpstate& frame, Registers& to) {
+void save_vectors(_libc_fpstate& frame, Registers& to) {
     to.x87.control = frame.cwd;
     to.x87.status = frame.swd;
     to.x87.empty = static_cast<u8>(~frame.ftw);
@@ -66,14 +90,21 @@ void save_vectors(const _libc_fpstate& frame, Registers& to) {
         std::memcpy(&st.sign_exponent, reinterpret_cast<const u8*>(&frame._st[i]) + 8, 2);
     }
     to.mxcsr = frame.mxcsr;
-    std::memcpy(to.xmm, frame._xmm, sizeof to.xmm);
+    const Frame area(&frame);
+    const bool upper = area.has_upper() && (area.get<u64>(Frame::at_present) & Frame::avx);
+    for (unsigned i = 0; i < 16; ++i) {
+        std::memcpy(to.vector[i], &frame._xmm[i], 16);
+        std::fill_n(to.vector[i] + 2, 2, 0);
+        if (upper) std::memcpy(to.vector[i] + 2, area.at + Frame::at_upper + 16 * i, 16);
+    }
 }
 
 void enter(mcontext_t& frame) {
     Exchange& x = *exchange;
     const Registers& from = x.wanted->before;
     std::memcpy(x.saved_registers, frame.gregs, sizeof x.saved_registers);
-    x.saved_vectors = *frame.fpregs;
+    const Frame area(frame.fpregs);
+    std::memcpy(x.saved_vectors.data(), area.at, area.size());
     for (unsigned i = 0; i < 16; ++i) frame.gregs[gpr_of_frame[i]] = static_cast<greg_t>(from.r[i]);
     frame.gregs[REG_RIP] = static_cast<greg_t>(from.rip);
     frame.gregs[REG_EFL] = static_cast<greg_t>(from.rflags | (x.step ? RFLAGS::TF : 0));
@@ -99,7 +130,8 @@ void leave(mcontext_t& frame) {
         --to.rip;
     }
     std::memcpy(frame.gregs, x.saved_registers, sizeof x.saved_registers);
-    *frame.fpregs = x.saved_vectors;
+    const Frame area(frame.fpregs);
+    std::memcpy(area.at, x.saved_vectors.data(), area.size());
     x.running = false;
 }
 

@@ -38,6 +38,7 @@ Subject::Subject(const Surroundings& surroundings, const CpuModel& model)
     if (surroundings.user) {
         cpu.control.cr0 |= CR0::AM;
         cpu.control.cr4 |= CR4::OSXSAVE;
+        cpu.control.xcr0 = XCR0::X87 | XCR0::SSE | (model.has(Feature::AVX) ? XCR0::AVX : 0);
     }
     cpu.context_changed(true);
     cpu.mode_changed();
@@ -75,7 +76,7 @@ void Subject::load(const Registers& registers) {
     cpu.rip = registers.rip;
     cpu.flags.set_arithmetic(registers.rflags);
     cpu.flags.rest = (registers.rflags & ~RFLAGS::arithmetic) | RFLAGS::FIXED1;
-    for (unsigned i = 0; i < 16; ++i) std::copy_n(registers.xmm[i], 2, cpu.vector[i].q);
+    for (unsigned i = 0; i < 16; ++i) std::copy_n(registers.vector[i], 4, cpu.vector[i].q);
     cpu.mxcsr = registers.mxcsr;
     cpu.x87 = registers.x87;
     cpu.clear_shadow();
@@ -88,7 +89,7 @@ Registers Subject::registers() const {
     std::copy_n(cpu.r, 16, registers.r);
     registers.rip = cpu.rip;
     registers.rflags = cpu.rflags();
-    for (unsigned i = 0; i < 16; ++i) std::copy_n(cpu.vector[i].q, 2, registers.xmm[i]);
+    for (unsigned i = 0; i < 16; ++i) std::copy_n(cpu.vector[i].q, 4, registers.vector[i]);
     registers.mxcsr = cpu.mxcsr;
     registers.x87 = cpu.x87;
     return registers;

@@ -87,7 +87,7 @@ UnicornOracle::UnicornOracle(CaseMode mode) : engine_(std::make_unique<Engine>()
         e.values.push_back(value);
     };
     for (unsigned i = 0; i < (wide ? 16u : 8u); ++i) add(wide ? gpr_ids[i] : legacy_ids[i], &e.registers.r[i]);
-    for (unsigned i = 0; i < (wide ? 16u : 8u); ++i) add(UC_X86_REG_XMM0 + static_cast<int>(i), e.registers.xmm[i]);
+    for (unsigned i = 0; i < (wide ? 16u : 8u); ++i) add(UC_X86_REG_XMM0 + static_cast<int>(i), e.registers.vector[i]);
     add(UC_X86_REG_MXCSR, &e.registers.mxcsr);
     add(UC_X86_REG_EFLAGS, &e.flags);
 }
