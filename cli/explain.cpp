@@ -23,7 +23,7 @@ namespace {
 struct ExplainOptions {
     RecordChoice choice;
     std::string linear, guest_physical, access, format = "text";
-    bool user = false, writers = false;
+    bool user = false, writers = false, fields = false;
 };
 
 // ---- A record
@@ -55,6 +55,12 @@ ordered_json walk_json(const ExplainedWalk& walk) {
             {"entries", lines},
             {"translates", walk.translates},
             {"verdict", walk.verdict}};
+}
+
+std::string fields_text(const std::vector<ExplainedField>& fields) {
+    std::vector<std::vector<std::string>> rows{{"field", "place", "value", "last writer", "in words"}};
+    for (const ExplainedField& f : fields) rows.push_back({f.name, f.place, f.value, f.writer, f.words});
+    return table(rows);
 }
 
 /// The addresses that the user asks about, or the one about which the record is.
@@ -115,18 +121,20 @@ int explain_recorded(const ExplainOptions& o) {
     ChosenRecord chosen = choose_record(o.choice);
     const Record& record = chosen.record;
     const std::vector<WalkQuestion> questions = questions_of(o, record);
-    const bool asked = !o.linear.empty() || !o.guest_physical.empty();
+    const bool asked = !o.linear.empty() || !o.guest_physical.empty() || o.fields;
     if (asked && !in_a_world(record.kind))
         throw BadInput("--record", fmt::format("{}", chosen.number), "a VM exit, a VM entry or its failure");
     std::vector<ExplainedWalk> walks;
     std::optional<Physical> vmcb;
-    if (!questions.empty() || record.kind == RecordKind::vm_entry_failure)
+    std::vector<ExplainedField> fields;
+    if (!questions.empty() || record.kind == RecordKind::vm_entry_failure || o.fields)
         replay_to(o.choice.directory, chosen.number, [&](Machine& machine, unsigned number) {
             Cpu& cpu = machine.cpu(number);
             const bool entered = record.kind != RecordKind::vm_entry_failure;
             for (const WalkQuestion& q : questions) walks.push_back(explain_walk(cpu, q, entered));
             if (!entered) add_conditions(chosen.rules, cpu);
             vmcb = vmcb_of(cpu);
+            if (o.fields) fields = all_fields(cpu);
         });
     if (o.writers) add_writers(o.choice.directory, chosen, walks, vmcb);
     const std::vector<Explained> lines = explain_record(record);
@@ -138,6 +146,7 @@ int explain_recorded(const ExplainOptions& o) {
                          {"violated", rules_json(chosen.rules)},
                          {"walks", ordered_json::array()}};
         for (const ExplainedWalk& walk : walks) out["walks"].push_back(walk_json(walk));
+        for (const ExplainedField& field : fields) out[vmcb ? "vmcb" : "vmcs"][field.name] = field.value;
         fmt::print("{}\n", out.dump(2));
         return 0;
     }
@@ -148,6 +157,7 @@ int explain_recorded(const ExplainOptions& o) {
         fmt::print("{}", rules_text(chosen.rules, 2));
     }
     for (const ExplainedWalk& walk : walks) fmt::print("\n{}", walk_text(walk));
+    if (!fields.empty()) fmt::print("\n{}", fields_text(fields));
     return 0;
 }
 
@@ -276,6 +286,7 @@ constexpr const char* footer = R"(Forms:
                                                        page fault with both walks
   exeunt explain DIR --record N --linear ADDR          both walks of an address in the guest, at that record
   exeunt explain DIR --record N --guest-physical ADDR
+  exeunt explain DIR --record N --fields               the whole VMCS or VMCB, with the last writers of a VMCS
   exeunt explain exit REASON [QUALIFICATION [INFO]]    an exit reason (EXITCODE with --vendor amd), its fields
   exeunt explain field ENCODING|NAME [VALUE]           a field of the VMCS (of the VMCB with --vendor amd)
   exeunt explain rule ID                               a rule of VM entry
@@ -298,6 +309,8 @@ void add_explain(CLI::App& app, Session& session) {
     verb->add_flag("--user", o->user, "as user-mode access");
     verb->add_flag("--writers", o->writers,
                    "who wrote each entry of the walks, or each field of the VMCB, last");
+    verb->add_flag("--fields", o->fields,
+                   "every field of the VMCS (or VMCB) at the record; as JSON, for `exeunt check`");
     verb->add_option("--format", o->format, "text or json")
         ->check(CLI::IsMember({"text", "json"}))
         ->capture_default_str();

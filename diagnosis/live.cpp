@@ -37,6 +37,25 @@ void add_conditions(std::vector<ExplainedRule>& rules, Cpu& cpu) {
     }
 }
 
+std::vector<ExplainedField> all_fields(Cpu& cpu) {
+    std::vector<ExplainedField> fields;
+    if (auto* vmx = dynamic_cast<Vmx*>(cpu.virtualization); vmx && vmx->current()) {
+        const Vmcs& v = *vmx->current();
+        for (std::size_t i = 0; i < vmcs_field_count; ++i) {
+            const auto f = static_cast<VmcsField>(i);
+            if (vmx->capabilities().exists(f))
+                fields.push_back(explain_field(false, {"", row_of(f).encoding, v[f], {}, v.writer(f)}));
+        }
+    }
+    if (const std::optional<Physical> at = vmcb_of(cpu)) {
+        u8 bytes[VMCB::bytes];
+        cpu.memory.read_bytes(*at, bytes, sizeof bytes);
+        for (const VMCB::FieldRow& row : VMCB::field_rows)
+            fields.push_back(explain_field(true, {"", row.offset, VmcbView(bytes).get(row), {}, {}}));
+    }
+    return fields;
+}
+
 std::optional<Physical> vmcb_of(Cpu& cpu) {
     const auto* svm = dynamic_cast<Svm*>(cpu.virtualization);
     if (!svm) return std::nullopt;

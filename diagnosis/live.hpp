@@ -18,6 +18,9 @@ namespace exeunt {
 /// current VMCS or the VMCB of this processor.
 void add_conditions(std::vector<ExplainedRule>& rules, Cpu& cpu);
 
+/// Every field of the current VMCS that the processor has, with its last writer; or of the VMCB.
+std::vector<ExplainedField> all_fields(Cpu& cpu);
+
 /// Where the VMCB of this processor is, if it has AMD-V.
 std::optional<Physical> vmcb_of(Cpu& cpu);
 

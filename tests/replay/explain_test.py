@@ -61,6 +61,13 @@ def main():
     failure = json.loads(recording.explain(refused, '--format', 'json'))
     assert failure['violated'][0]['fields'][1]['condition'], failure
 
+    # The whole VMCS at that moment, which `check` refuses for the same reason.
+    fields = recording.explain(refused, '--fields', '--format', 'json')
+    assert json.loads(fields)['vmcs']['guest_cr0'].startswith('0x'), fields
+    (recording.work / 'vmcs.json').write_text(fields)
+    expect(recording.call('check', 'vmcs.json', status=12), 'controls.nmi_window_exiting', 'JSON dump of a VMCS')
+    expect(recording.explain(refused, '--fields'), 'guest_cr0', '6800H', 'written at 0x')
+
     # A violation: both walks down to the entry that does not allow the access.
     violation = recording.find(lambda r: r['event'] == 'vm_exit' and r['reason'] == EPT_VIOLATION
                                and r['qualification'] & 0x180 == 0x180)
