@@ -196,11 +196,11 @@ void Machine::combine(Random& random) {
     constexpr F areas[][2] = {{F::vm_entry_msr_load_address, F::vm_entry_msr_load_count},
                               {F::vm_exit_msr_load_address, F::vm_exit_msr_load_count},
                               {F::vm_exit_msr_store_address, F::vm_exit_msr_store_count}};
-    constexpr F addresses[] = {F::address_of_io_bitmap_a, F::address_of_msr_bitmaps,
-                               F::virtual_apic_address,   F::pml_address,
-                               F::eptp_list_address,      F::vmread_bitmap_address,
-                               F::vmwrite_bitmap_address, F::virtualization_exception_information_address,
-                               F::apic_access_address,    F::posted_interrupt_descriptor_address,
+    constexpr F addresses[] = {F::address_of_io_bitmap_a,   F::address_of_msr_bitmaps,
+                               F::virtual_apic_address,     F::pml_address,
+                               F::eptp_list_address,        F::vmread_bitmap_address,
+                               F::vmwrite_bitmap_address,   F::virtualization_exception_information_address,
+                               F::apic_access_address,      F::posted_interrupt_descriptor_address,
                                F::pid_pointer_table_address};
     switch (r % 18) {
     case 0:
@@ -278,7 +278,8 @@ void Machine::combine(Random& random) {
         also(F::tertiary_processor_based_vm_execution_controls, part(26, 8) ? part(29, 2) << 4 : 0x20);
         also_set(F::pin_based_vm_execution_controls, part(30, 2) << 7 | part(31, 4) % 3);
         if (r & bit(33)) also_set(F::primary_vm_exit_controls, 0x8000);
-        also(addresses[8 + part(34, 3)], part(36, 2) ? edge + part(37, 16) * 8 : u64{VmxHarness::pml});
+        also(addresses[8 + part(34, 3)],
+             part(36, 2) ? (u64{1} << image_.physical_bits) - part(37, 16) * 8 : u64{VmxHarness::pml});
         also(F::last_pid_pointer_index, part(41, 0x10));
         also(F::posted_interrupt_notification_vector, part(45, 0x200));
         break;
