@@ -6,30 +6,12 @@
 
 #include <fmt/format.h>
 #include <memory>
-#include <unistd.h>
 
 namespace exeunt {
 
 namespace {
 
 constexpr int status_difference = 12;
-
-/// A line on a terminal that says how far it is; nothing elsewhere.
-class Progress {
-public:
-    void show(const Replayer& replayer, Tick tick) {
-        if (!terminal_ || tick - shown_ < ticks_per_second / 4) return;
-        shown_ = tick;
-        fmt::print(stderr, "\rreplay: {} records, tick {} ", replayer.compared(), tick);
-    }
-    ~Progress() {
-        if (terminal_ && shown_ > 0) fmt::print(stderr, "\r\033[K");
-    }
-
-private:
-    bool terminal_ = isatty(STDERR_FILENO) == 1;
-    Tick shown_ = 0;
-};
 
 /// What came of it, for people and as exit status.
 int verdict(const Replayer& replayer, bool closed, Tick tick) {
@@ -63,7 +45,7 @@ int replay(const std::string& directory) {
     Ending ending;
     {
         const StopSignals signals;
-        Progress progress;
+        ReplayProgress progress;
         machine.loop().set_slice_end([&] {
             progress.show(replayer, machine.now());
             if (from_outside && machine.now() >= replayed.last_tick) machine.loop().end({.reason = EndReason::quit});

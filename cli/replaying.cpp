@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <unistd.h>
 
 namespace exeunt {
 
@@ -78,6 +79,22 @@ bool ReplayedMachine::ended_from_outside() const {
     return reason == EndReason::interrupted || reason == EndReason::quit;
 }
 
+namespace {
+
+bool on_a_terminal() { return isatty(STDERR_FILENO) == 1; }
+
+} // namespace
+
+void ReplayProgress::show(const Replayer& replayer, Tick tick) {
+    if (!on_a_terminal() || tick - shown_ < ticks_per_second / 4) return;
+    shown_ = tick;
+    fmt::print(stderr, "\rreplay: {} records, tick {} ", replayer.compared(), tick);
+}
+
+ReplayProgress::~ReplayProgress() {
+    if (shown_ > 0) fmt::print(stderr, "\r\033[K");
+}
+
 void replay_to(const std::string& directory, u64 number,
                const std::function<void(Machine&, unsigned cpu)>& reached,
                const std::function<void(Machine&)>& prepare) {
@@ -93,7 +110,9 @@ void replay_to(const std::string& directory, u64 number,
     bool interrupted = false;
     {
         const StopSignals signals;
+        ReplayProgress progress;
         machine.loop().set_slice_end([&] {
+            progress.show(replayed.replayer, machine.now());
             interrupted = StopSignals::received() != 0;
             if (interrupted) machine.loop().end({.reason = EndReason::interrupted});
         });

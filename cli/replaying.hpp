@@ -28,6 +28,16 @@ public:
     RecordedInput input;
 };
 
+/// A line on a terminal that says how far it is; nothing elsewhere.
+class ReplayProgress {
+public:
+    void show(const Replayer& replayer, Tick tick);
+    ~ReplayProgress();
+
+private:
+    Tick shown_ = 0;
+};
+
 /// Runs the recording up to record `number` (of a VM exit, a VM entry or its failure) and calls `reached`
 /// there, while the machine is as it was then; `prepare`, if given, before the first instruction. Throws
 /// BadInput when the run differs before, or has no such record.
