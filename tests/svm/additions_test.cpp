@@ -399,6 +399,33 @@ TEST_CASE(
     LEFT(both, ExitCode::HLT);
 }
 
+// ---- TSC_RATIO and IGNNE ----
+
+TEST_CASE(
+    "TSC_RATIO: integer and fraction scale a guest's counter and not the host's; bits 63:40 are MBZ [APM 2 "
+    "15.30.5]") {
+    T t;
+    Msrs& msrs = *t.cpu.msrs;
+    CHECK(msrs.stored(Msr::TSC_RATIO) == bit(32)); // 1.0
+    CHECK(msrs.write(t.cpu, Msr::TSC_RATIO, bit(40)).stop() == gp);
+    REQUIRE(msrs.write(t.cpu, Msr::TSC_RATIO, bit(33) | bit(31)).ok()); // 2.5
+    t.cpu.tsc_offset = 0x1'0000'0000;
+    t.set(VMCB::tsc_offset, 0x1000);
+    t.guest(code("0f 31 f4", "rdtsc; hlt"));
+    LEFT(t, ExitCode::HLT);
+    const u64 seen = t.cpu.r[RDX] << 32 | (t.get(VMCB::rax) & 0xFFFF'FFFF), host = t.cpu.tsc();
+    CHECK(seen >= 0x2'8000'0000 + 0x1000);
+    CHECK(seen <= host * 5 / 2 + 0x1000);
+    CHECK(host < 0x1'0000'1000);
+}
+
+TEST_CASE("IGNNE: one bit [APM 2 15.30.2]") {
+    T t;
+    CHECK(t.cpu.msrs->write(t.cpu, Msr::IGNNE, 1).ok());
+    CHECK(t.cpu.msrs->read(t.cpu, Msr::IGNNE).value() == 1);
+    CHECK(t.cpu.msrs->write(t.cpu, Msr::IGNNE, 2).stop() == gp);
+}
+
 // ---- INIT and SKINIT ----
 
 TEST_CASE("VM_CR.R_INIT: an INIT becomes #SX with error code 1 [APM 2 15.21.8, 15.30.1]") {

@@ -71,6 +71,23 @@ TEST_CASE("Every exit code has a test, or a reason why not [APM 2 App. C]") {
     }
 }
 
+TEST_CASE(
+    "Every instruction, MSR and rule of the tables is named by a test [APM 3 ch. 4; APM 2 15.30, 15.5.1]") {
+    const std::string text = tests_text();
+    const char* const instructions[] = {
+#define INSN(mnemonic, fault, intercept, ends) "\"" #intercept,
+#include "svm/instructions.inc"
+    };
+    for (const std::string name : instructions) CHECK_MESSAGE(text.find(name) != std::string::npos, name);
+    const char* const msrs[] = {
+#define MSR(index, name, present_with, reset, writable, read, write) "Msr::" #name,
+#include "svm/msrs.inc"
+    };
+    for (const std::string name : msrs) CHECK_MESSAGE(text.find(name) != std::string::npos, name);
+    for (const VmrunCheck& check : vmrun_checks())
+        CHECK_MESSAGE(text.find(check.id) != std::string::npos, std::string(check.id));
+}
+
 TEST_CASE("Intercepts of instructions without further ado [APM 2 15.9]") {
     for (const Case& c : cases) {
         CAPTURE(c.text);
