@@ -142,9 +142,11 @@ void Svm::visit(StateVisitor& visitor) {
     visitor.leave();
     if (cpu_.in_guest) { // what the guest's controls imply
         const u64 interrupt_control = interrupt_control_, pause_count = pause_count_;
+        const Tick last_pause = last_pause_;
         derive_controls();
         interrupt_control_ = interrupt_control;
         pause_count_ = pause_count;
+        last_pause_ = last_pause;
         cpu_.intercepted = intercepted_;
         cpu_.undefined.reset();
         avic_.load(guest_, interrupt_control_);

@@ -205,3 +205,29 @@ TEST_CASE("RDTSC in a guest: scaled by TSC_RATIO, then offset [APM 2 15.30.5]") 
     LEFT(t, ExitCode::HLT);
     CHECK((t.cpu.r[RDX] & 0xFFFF'FFFF) == 1);
 }
+
+TEST_CASE(
+    "A guest's state that is looked at stays as it is [design: visitors that only read change nothing]") {
+    class Looker final : public StateVisitor {
+        void enter(std::string_view) override {}
+        void leave() override {}
+        void field(std::string_view name, u64& value, unsigned) override {
+            if (name == "last_pause") last_pause = value;
+        }
+        void bytes(std::string_view, std::span<u8>) override {}
+        void buffer(std::string_view, std::vector<u8>&) override {}
+
+    public:
+        u64 last_pause = 0;
+    };
+    T t;
+    t.intercept(ExitCode::PAUSE);
+    t.set(VMCB::pause_filter_count, 9);
+    t.guest(code("f3 90 eb fe", "pause; jmp 0x0000000000010002"), 50);
+    CHECK(t.cpu.in_guest);
+    Looker first, second;
+    t.svm.visit(first);
+    t.svm.visit(second);
+    CHECK(first.last_pause < t.cpu.now());
+    CHECK(second.last_pause == first.last_pause);
+}
