@@ -232,3 +232,54 @@ TEST_CASE("Double fault: each exception is looked at before they are combined [A
     t.guest(code("cd 80", "int 0x80"));
     LEFT(t, ExitCode::EXCP0 + 8);
 }
+
+TEST_CASE("EXITINTINFO: after the interrupted delivery of every kind of event [APM 2 15.7.2, 15.20]") {
+    struct Kind {
+        const char* what;
+        void (*prepare)(T&);
+        u64 expected;
+    };
+    static constexpr auto put = [](T& t, const char* text, u64 count) {
+        t.memory.write_bytes(Physical{T::code_address}, text, count);
+    };
+    const Kind kinds[] = {
+        {"INT n", [](T& t) { put(t, "\xCD\x50", 2); }, valid | type_software | 0x50},
+        {"INT3", [](T& t) { put(t, "\xCC", 1); }, valid | type_exception | 3},
+        {"INT1", [](T& t) { put(t, "\xF1", 1); }, valid | type_exception | 1},
+        {"#UD", [](T& t) { put(t, "\x0F\x0B", 2); }, valid | type_exception | 6},
+        {"#GP", [](T& t) { put(t, "\x0F\x32", 2), t.cpu.r[RCX] = 0x4000'0000; },
+         valid | error_valid | type_exception | 13},
+        {"single step", [](T& t) { put(t, "\x90", 1), t.set(VMCB::rflags, RFLAGS::FIXED1 | RFLAGS::TF); },
+         valid | type_exception | 1},
+        {"virtual interrupt",
+         [](T& t) {
+             t.set(VMCB::interrupt_control, VMCB::INT::V_IRQ | VMCB::INT::V_IGN_TPR | u64{0x66} << 32);
+             t.set(VMCB::rflags, RFLAGS::FIXED1 | RFLAGS::IF);
+         },
+         valid | 0x66},
+        {"physical interrupt",
+         [](T& t) { t.interrupts.vector = 0x77, t.set(VMCB::rflags, RFLAGS::FIXED1 | RFLAGS::IF); },
+         valid | 0x77},
+        {"NMI", [](T& t) { t.cpu.nmi_pending = true, t.svm.set_gif(false); }, valid | type_nmi | 2},
+        {"injected interrupt", [](T& t) { t.set(VMCB::eventinj, valid | 0x41); }, valid | 0x41},
+        {"injected NMI", [](T& t) { t.set(VMCB::eventinj, valid | type_nmi); }, valid | type_nmi | 2},
+        {"injected exception",
+         [](T& t) { t.set(VMCB::eventinj, valid | error_valid | type_exception | 14 | u64{0x15} << 32); },
+         valid | error_valid | type_exception | 14 | u64{0x15} << 32},
+        {"injected INT n", [](T& t) { t.set(VMCB::eventinj, valid | type_software | 0x51); },
+         valid | type_software | 0x51},
+    };
+    for (const Kind& k : kinds) {
+        CAPTURE(k.what);
+        T t;
+        t.use_npt();
+        t.write(t.npt_entry_address(T::idt_address), 0);
+        t.set(VMCB::nrip, T::code_address + 2);
+        k.prepare(t);
+        t.run_guest();
+        LEFT(t, ExitCode::NPF);
+        CHECK(t.get(VMCB::exitintinfo) == k.expected);
+        CHECK((t.get(VMCB::eventinj) & valid) == 0);
+        CHECK(t.get(VMCB::interrupt_shadow) == 0);
+    }
+}

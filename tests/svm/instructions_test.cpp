@@ -168,6 +168,33 @@ TEST_CASE("ASIDs keep translations apart; TLB_CONTROL flushes [APM 2 15.16]") {
     CHECK(seen() == 0xBB);
 }
 
+TEST_CASE("TLB_CONTROL: nothing, every ASID, this one, this one's that are not global [APM 2 15.16.2]") {
+    struct Case {
+        u64 control;
+        bool flushes_own, flushes_other;
+    };
+    for (const Case& c : {Case{0, false, false}, {1, true, true}, {3, true, false}, {7, true, false}}) {
+        CAPTURE(c.control);
+        T t;
+        t.use_npt();
+        t.write(T::data_address, 0xAA, 1);
+        t.write(0x7'0000, 0xBB, 1);
+        t.cpu.r[RBX] = T::data_address;
+        const auto seen = [&](u64 asid, u64 control) {
+            t.set(VMCB::rip, T::code_address);
+            t.set(VMCB::guest_asid, asid);
+            t.set(VMCB::tlb_control, control);
+            t.guest(code("8a 03 f4", "mov al, [rbx]; hlt"));
+            return t.get(VMCB::rax) & 0xFF;
+        };
+        CHECK(seen(1, 0) == 0xAA);
+        CHECK(seen(2, 0) == 0xAA);
+        t.write(t.npt_entry_address(T::data_address), 0x7'0000 | 7);
+        CHECK((seen(1, c.control) == 0xBB) == c.flushes_own);
+        CHECK((seen(2, 0) == 0xBB) == c.flushes_other);
+    }
+}
+
 TEST_CASE("INVLPGA drops one page of one ASID [APM 3 INVLPGA]") {
     T t;
     t.use_npt();
