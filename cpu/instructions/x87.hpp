@@ -135,6 +135,11 @@ template <class T>
     return cpu.store(insn.memory.segment, offset, value);
 }
 
+/// The linear address of an operand of `bytes` at `offset`, with the faults that accessing it would cause. What
+/// alignment checking asks of operands that are no integers: SDM 3A Table 6-7.
+Result<u64> checked_address(Cpu& cpu, const Insn& insn, u64 offset, unsigned bytes, unsigned alignment,
+                            AccessType type);
+
 /// The operand of FADD m32 and its like: single or double precision, or FIADD's integer of 16 or 32 bits.
 /// Notes a denormal in `e`.
 inline Result<Extended> load_number(Cpu& cpu, const Insn& insn, u64 offset, Environment& e) {

@@ -129,12 +129,18 @@ Words take_environment(const StateImage& image, bool wide) {
     return words;
 }
 
+unsigned image_alignment(const Insn& insn) { return insn.operand_size == 2 ? 2 : 4; }
+
 Result<void> store_image(Cpu& cpu, const Insn& insn, const StateImage& image, unsigned bytes) {
-    return cpu.store_bytes(insn.memory.segment, cpu.effective_address(insn), image.data(), bytes);
+    const u64 offset = cpu.effective_address(insn);
+    const u64 at = TRY(checked_address(cpu, insn, offset, bytes, image_alignment(insn), AccessType::write));
+    return cpu.store_linear_bytes(at, image.data(), bytes);
 }
 Result<StateImage> load_image(Cpu& cpu, const Insn& insn, unsigned bytes) {
     StateImage image{};
-    TRY(cpu.load_bytes(insn.memory.segment, cpu.effective_address(insn), image.data(), bytes));
+    const u64 offset = cpu.effective_address(insn);
+    const u64 at = TRY(checked_address(cpu, insn, offset, bytes, image_alignment(insn), AccessType::read));
+    TRY(cpu.load_linear_bytes(at, image.data(), bytes));
     return image;
 }
 

@@ -24,6 +24,14 @@ Extended from_image(const u8* bytes) {
     return value;
 }
 
+Result<u64> checked_address(Cpu& cpu, const Insn& insn, u64 offset, unsigned bytes, unsigned alignment,
+                            AccessType type) {
+    const u64 at = TRY(cpu.linear(insn.memory.segment, offset, bytes, type));
+    TRY(cpu.check_alignment(at, alignment));
+    TRY(cpu.check_linear(at, bytes, type));
+    return at;
+}
+
 } // namespace x87
 
 namespace {
@@ -33,11 +41,16 @@ using softfloat80::Rounding;
 
 Result<Image> load_image(Cpu& cpu, const Insn& insn, u64 offset) {
     Image image;
-    TRY(cpu.load_bytes(insn.memory.segment, offset, image.data(), sizeof image));
+    const u64 at = TRY(checked_address(cpu, insn, offset, sizeof image, 8, AccessType::read));
+    TRY(cpu.load_linear_bytes(at, image.data(), sizeof image));
     return image;
 }
-Result<void> store_image(Cpu& cpu, const Insn& insn, u64 offset, const Image& image) {
-    return cpu.store_bytes(insn.memory.segment, offset, image.data(), sizeof image);
+/// `stores`: otherwise an exception keeps the result back, and the destination is only checked, whose faults come
+/// first (SDM 3A Table 6-2).
+Result<void> store_image(Cpu& cpu, const Insn& insn, u64 offset, const Image& image, bool stores) {
+    const u64 at = TRY(checked_address(cpu, insn, offset, sizeof image, 8, AccessType::write));
+    if (!stores) return {};
+    return cpu.store_linear_bytes(at, image.data(), sizeof image);
 }
 
 /// Pushes `value`, in which `e` found something, unless the stack is full. Of a load, only #I withholds the
@@ -80,8 +93,11 @@ Result<void> store_converted(Cpu& cpu, const Insn& insn, bool pops, T indefinite
         value = convert(st(x87, 0), e);
     const bool stores = !withheld(e);
     const u64 offset = cpu.effective_address(insn);
-    if (stores) [[likely]]
+    if (stores) [[likely]] {
         TRY(store_memory(cpu, insn, offset, value));
+    } else {
+        TRY(checked_address(cpu, insn, offset, sizeof(T), sizeof(T), AccessType::write));
+    }
     conclude(cpu, insn, e, offset);
     if (stores && pops) pop(x87);
     return {};
@@ -95,7 +111,7 @@ Result<void> store_extended(Cpu& cpu, const Insn& insn) {
     if (empty) stack_underflow(e);
     const u64 offset = cpu.effective_address(insn);
     const Extended value = empty ? softfloat80::default_nan : st(x87, 0);
-    if (!withheld(e)) TRY(store_image(cpu, insn, offset, to_image(value)));
+    TRY(store_image(cpu, insn, offset, to_image(value), !withheld(e)));
     if (conclude(cpu, insn, e, offset)) pop(x87);
     return {};
 }
@@ -256,7 +272,7 @@ Result<void> exec_FBSTP(Cpu& cpu, const Insn& insn) {
     Image image;
     std::copy_n(digits.byte, image.size(), image.begin());
     const u64 offset = cpu.effective_address(insn);
-    if (!withheld(e)) TRY(store_image(cpu, insn, offset, image));
+    TRY(store_image(cpu, insn, offset, image, !withheld(e)));
     if (conclude(cpu, insn, e, offset)) pop(x87);
     return {};
 }

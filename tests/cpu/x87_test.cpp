@@ -417,3 +417,38 @@ TEST_CASE("x87: the short way to sines and logarithms gives what the definition 
         REQUIRE(both_ways([&](Environment& e) { return y_log2_x(y, x, e); }, control));
     }
 }
+
+TEST_CASE("x87: faults of a destination come before an exception that keeps the result back [SDM 3A Table 6-2]") {
+    X87 t;
+    t.cpu.x87.control = 0x037E; // #I is not masked, and the stack is empty
+    t.cpu.r[RBX] = u64{1} << 40;
+    const Stop fault = page_fault(2, u64{1} << 40);
+    CHECK(t.run_one("db 13", "fist [rbx]") == fault);
+    CHECK(t.run_one("dd 1b", "fstp [rbx]") == fault);
+    CHECK(t.run_one("db 3b", "fstp [rbx]") == fault);
+    CHECK(t.run_one("df 33", "fbstp [rbx]") == fault);
+    CHECK(t.cpu.x87.status == 0);
+    t.cpu.r[RBX] = data;
+    CHECK(t.run_one("db 13") == done);
+    CHECK(t.cpu.x87.status == (FSW::IE | FSW::SF | FSW::ES | FSW::B));
+    CHECK(t.read(data) == 0xCCCC'CCCC'CCCC'CCCC);
+}
+
+TEST_CASE("x87: what alignment checking asks of 80 bits and of environments [SDM 3A Table 6-7]") {
+    X87 t;
+    t.push(1);
+    t.enter_ring3();
+    t.cpu.control.cr0 |= CR0::AM;
+    t.cpu.flags.rest |= RFLAGS::AC;
+    t.cpu.mode_changed();
+    const Stop ac = exception(Vector::AC, 0);
+    t.cpu.r[RBX] = data + 4;
+    CHECK(t.run_one("db 2b", "fld [rbx]") == ac);
+    CHECK(t.run_one("df 33", "fbstp [rbx]") == ac);
+    CHECK(t.run_one("d9 33", "fnstenv [rbx]") == done);
+    t.cpu.r[RBX] = data + 2;
+    CHECK(t.run_one("d9 33") == ac);
+    CHECK(t.run_one("66 d9 33", "fnstenv [rbx]") == done);
+    t.cpu.r[RBX] = data + 8;
+    CHECK(t.run_one("db 2b") == done);
+}
