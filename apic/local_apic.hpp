@@ -5,7 +5,7 @@
 // 8259's INTR to lint(0) and NMI sources to lint(1). Accesses of a processor to physical page apic_page()
 // while page_enabled() are its MmioDevice accesses. Call tsc_offset_changed() when software writes its TSC,
 // and init() when the processor takes an INIT.
-// Not modelled: thermal, performance and CMCI sources have no producer here (local_event() is theirs to
+// Not modelled: thermal and CMCI sources have no producer here (local_event() is theirs to
 // call); the 3-wire APIC bus; AMD's extended registers (400H up).
 #pragma once
 
@@ -101,6 +101,7 @@ public:
     InterruptLine& lint(unsigned n) { return lint_[n & 1]; }
     /// A local source (LVT_THERMAL, LVT_PERF, LVT_CMCI) has an event.
     void local_event(Register lvt);
+    void performance_interrupt() override { local_event(LVT_PERF); }
 
     void reset() override;
     /// As firmware leaves the bootstrap processor's: enabled, LINT0 ExtINT, LINT1 NMI (virtual wire mode).

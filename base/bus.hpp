@@ -83,6 +83,8 @@ public:
     virtual void send_notification(u32 /*destination*/, u8 /*vector*/) {}
     /// The processor takes an INIT (not merely receives one): SDM 3A 10.4.7.3.
     virtual void init() {}
+    /// A performance counter overflowed: the LVT's entry for it.
+    virtual void performance_interrupt() {}
 };
 
 /// What interrupt controllers and the machine say to a processor.

@@ -3,6 +3,7 @@
 #include "cpu/blocks.hpp"
 #include "cpu/msrs.hpp"
 #include "cpu/no_virtualization.hpp"
+#include "cpu/performance.hpp"
 
 namespace exeunt {
 
@@ -38,6 +39,7 @@ Cpu::Cpu(unsigned number, const CpuModel& cpu_model, PhysicalMemory& physical, I
     signals_ = std::make_unique<CpuSignals>(*this);
     mmu.set_features({.physical_bits = model.physical_bits, .gigabyte_pages = model.has(Feature::PAGE1GB)});
     msrs = std::make_unique<Msrs>(*this);
+    if (model.has(Feature::PDCM)) performance = std::make_unique<PerformanceMonitor>(*this);
     blocks = std::make_unique<BlockCache>(*this);
 }
 

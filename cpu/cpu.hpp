@@ -25,7 +25,9 @@ namespace exeunt {
 
 class BlockCache;
 class Msrs;
+class PerformanceMonitor;
 struct Block;
+struct Op;
 struct Link;
 
 /// What a store or RMW was translated to, between its checks and its commit.
@@ -65,6 +67,7 @@ struct Cpu : CpuState {
     Virtualization* virtualization;             ///< never null; NoVirtualization when the model has neither
     Observer* observer = nullptr;               ///< null: nothing listens
     std::unique_ptr<Msrs> msrs;
+    std::unique_ptr<PerformanceMonitor> performance;  ///< null: the model has no performance monitoring
     std::unique_ptr<BlockCache> blocks;
 
     bool has(Feature feature) const { return model.features.has(feature); }
@@ -75,6 +78,9 @@ struct Cpu : CpuState {
 
     /// The tick at this instruction.
     Tick now() const { return deadline_ - static_cast<u64>(remaining + held_back_); }
+    /// Ticks in which this processor ran, and those of them in which an instruction completed.
+    u64 cycles() const { return busy_ + (now() - run_start_); }
+    u64 instructions() const { return cycles() - unretired_; }
     /// IA32_TIME_STAMP_COUNTER as the running software sees it (with a guest's offset and scaling).
     u64 tsc() const {
         const u64 raw = now() + tsc_offset;
@@ -88,7 +94,7 @@ struct Cpu : CpuState {
     InterceptSet undefined;      ///< of these, those that the extension's controls take away: #UD before all else
     /// The last instruction was a REP string instruction that has iterations left.
     bool repeating = false;
-    bool event_delivered = false;  ///< since the engine last cleared it: INT n ends the single-step trap of its TF
+    bool event_delivered = false;  ///< since the engine last cleared it: INT n and SYSCALL end the single-step trap of their TF
     std::optional<Event> delivering;  ///< the event whose delivery is under way (IDT-vectoring, EXITINTINFO)
 
     /// Whether the guest's controls leave no such instruction (SDM 3C 25.3, e.g. "enable RDTSCP" = 0).
@@ -183,6 +189,10 @@ struct Cpu : CpuState {
         if (dr7 & DR7::enables) [[unlikely]]
             match_data_breakpoint(linear, bytes, write);
     }
+    /// An extension ends the instruction under way, if there is one: it does not retire.
+    void abandon_instruction() {
+        if (current_block) ++unretired_;
+    }
     void match_data_breakpoint(u64 linear, unsigned bytes, bool write);
 
     // ---- Operands ------------------------------------------------------------------------------------------
@@ -234,8 +244,13 @@ struct Cpu : CpuState {
     // ---- Running -------------------------------------------------------------------------------------------
     /// Executes until tick `deadline`, or until one of the other reasons. now() tells how far it came.
     RunEnd run(Tick now, Tick deadline);
-    /// When a halted guest has something due by itself (VMX-preemption timer), or `never`.
-    Tick wakes_at() const { return in_guest ? virtualization->next_deadline(*this) : never; }
+    /// When a waiting processor has something due by itself (VMX-preemption timer, TPAUSE's deadline), or `never`.
+    Tick wakes_at() const {
+        const Tick due = in_guest ? virtualization->next_deadline(*this) : never;
+        return activity > Activity::wait_for_sipi && wait_until < due ? wait_until : due;
+    }
+    /// Whether an interrupt that RFLAGS.IF holds back may end what it waits for.
+    bool wakes_without_if() const { return in_guest || activity > Activity::wait_for_sipi; }
     /// Called by devices' timers through the machine: come back at `deadline` at the latest.
     void shorten(Tick deadline);
     /// Ends run() at the next boundary with RunEnd::yielded.
@@ -276,10 +291,18 @@ private:
 
     Stop step_one();
     Result<void> deliver_trap(const Event& event);
-    bool monitor_hit();
+    bool wait_over();
+    bool monitor_hit() const;
+    void event_tick();
+    friend const Op* leave(Cpu& cpu, const Op* op, const Stop& stop);
+    void refuse_branch();
     void watch_debug_addresses();
 
-    Tick guest_deadline_ = never;  ///< the extension's next_deadline() as of the last boundary
+    /// The extension's next_deadline(), and that of the performance counters, as of the last boundary.
+    Tick own_deadline_ = never;
+    u64 busy_ = 0;         ///< ticks of the runs before the last one
+    Tick run_start_ = 0;   ///< of the last one
+    u64 unretired_ = 0;    ///< ticks in which no instruction completed
     bool retry_single_ = false;
     unsigned stepped_length_ = 0;
     u64 watched_dr7_ = 0;

@@ -1,12 +1,13 @@
 // CPUID. SDM 2A CPUID "CPU Identification", Table 3-8 "Information Returned by CPUID Instruction"; APM 3 E.3
 // "Standard Feature Function Numbers", E.4 "Extended Feature Function Numbers".
 //
-// Not modelled, so these leaves read as 0: performance monitoring (0AH), resource director (0FH, 10H), SGX
+// Not modelled, so these leaves read as 0: resource director (0FH, 10H), SGX
 // (12H), processor trace (14H). Caches and TLBs are described only for software's information.
 #include "cpu/cpuid.hpp"
 
 #include "cpu/cpu.hpp"
 #include "cpu/msrs.hpp"
+#include "cpu/performance.hpp"
 #include "cpu/xsave_layout.hpp"
 
 #include <bit>
@@ -104,6 +105,14 @@ CpuidResult leaf_7(const Cpu& cpu, u32 subleaf) {
     return r;
 }
 
+/// SDM 2A "INPUT EAX = 0AH: Returns Architectural Performance Monitoring Leaf": of the seven events of EBX those of
+/// caches and branches, bits 3 to 6, are not there.
+CpuidResult leaf_a(const Cpu& cpu) {
+    using P = PerformanceMonitor;
+    if (!cpu.performance) return {};
+    return {P::version | P::counters << 8 | P::width << 16 | 7u << 24, 0x78, 0, P::fixed_counters | P::width << 5};
+}
+
 /// SDM 2A "INPUT EAX = 0BH: Returns Extended Topology Information".
 CpuidResult leaf_b(const Cpu& cpu, u32 subleaf) {
     CpuidResult r;
@@ -152,6 +161,7 @@ CpuidResult basic_leaf(const Cpu& cpu, u32 leaf, u32 subleaf) {
     case 0x05: return leaf_5(cpu);
     case 0x06: return feature_bits(cpu, 6, 0);
     case 0x07: return leaf_7(cpu, subleaf);
+    case 0x0A: return leaf_a(cpu);
     case 0x0B: return leaf_b(cpu, subleaf);
     case 0x0D: return leaf_d(cpu, subleaf);
     case 0x15: return {1, tsc_hertz / crystal_hertz, crystal_hertz, 0};

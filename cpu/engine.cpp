@@ -8,11 +8,11 @@
 #include "cpu/branch_records.hpp"
 #include "cpu/fast/threaded.hpp"
 #include "cpu/instructions.hpp"
+#include "cpu/performance.hpp"
 
 #include "base/ensure.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <fmt/format.h>
 
 namespace exeunt {
@@ -61,6 +61,7 @@ void Cpu::code_changed() {
 }
 
 void Cpu::mode_changed() {
+    if (performance && performance->by_privilege()) performance->update();
     const bool smap_off = !(control.cr4 & CR4::SMAP) || (flags.rest & RFLAGS::AC);
     mmu.set_privilege(cpl == 3   ? Privilege::user
                       : smap_off ? Privilege::supervisor_smap_off
@@ -69,46 +70,6 @@ void Cpu::mode_changed() {
     update_fetch_key();
     watch_debug_addresses();
     if ((flags.rest & (RFLAGS::TF | RFLAGS::RF)) || (dr7 & DR7::enables)) attention();
-}
-
-/// Pages with data breakpoints take the slow way to memory, where accesses are compared.
-void Cpu::watch_debug_addresses() {
-    if (!((dr7 | watched_dr7_) & DR7::enables)) return;
-    std::vector<u64> pages;
-    for (unsigned i = 0; i < 4; ++i)
-        if (((dr7 >> (2 * i)) & 3) && (extract(dr7, 17 + 4 * i, 16 + 4 * i) & 1)) {
-            pages.push_back(dr[i] & ~u64{0xFFF});
-            pages.push_back((dr[i] + 7) & ~u64{0xFFF});
-        }
-    watched_dr7_ = dr7;
-    mmu.watch_pages(std::move(pages));
-}
-
-void Cpu::match_data_breakpoint(u64 linear, unsigned bytes, bool write) {
-    // SDM 3A 17.2.4 "Debug Control Register (DR7)", 17.2.5 "Breakpoint Field Recognition".
-    static constexpr unsigned lengths[] = {1, 2, 8, 4};
-    for (unsigned i = 0; i < 4; ++i) {
-        const u64 condition = extract(dr7, 17 + 4 * i, 16 + 4 * i);
-        const bool wanted = condition == 3 || (condition == 1 && write);
-        if (!((dr7 >> (2 * i)) & 3) || !wanted) continue;
-        const u64 length = lengths[extract(dr7, 19 + 4 * i, 18 + 4 * i)];
-        const u64 first = dr[i] & ~(length - 1);
-        if (linear < first + length && first < linear + bytes) pending_debug |= bit(i);
-    }
-}
-
-void Cpu::arm_monitor(u64 physical) {
-    monitor_armed = true;
-    monitor_address = align_down(physical, 64);
-    memory.read_bytes(Physical{monitor_address}, monitor_line, sizeof monitor_line);
-}
-
-bool Cpu::monitor_hit() {
-    if (!monitor_armed) return true;
-    if (mwait_break_on_interrupt && controller && controller->interrupt_pending()) return true;
-    u64 line[8];
-    memory.read_bytes(Physical{monitor_address}, line, sizeof line);
-    return std::memcmp(line, monitor_line, sizeof line) != 0;
 }
 
 void Cpu::flags_changed() {
@@ -159,6 +120,7 @@ const Op* leave(Cpu& cpu, const Op* op, const Stop& stop) {
     // What was not reached did not happen. The stopped instruction itself is a tick (the event it causes), unless
     // it is only to be tried again.
     cpu.remaining += block.ticks - op->position - (stop.kind == Stop::Kind::retry ? 0 : 1);
+    if (stop.kind == Stop::Kind::exception || stop.kind == Stop::Kind::second_level) ++cpu.unretired_;
     if (stop.kind == Stop::Kind::retry) cpu.blocks->split_after(block.physical + op->offset);
     cpu.block_stop = stop;
     return nullptr;
@@ -238,6 +200,19 @@ bool Cpu::must_step() const {
     return in_guest && virtualization->single_step(*this);
 }
 
+/// A direct branch in 64-bit mode to an address that is not canonical faults itself; only a fall-through faults where
+/// it arrives. SDM 2A JMP, Jcc.
+void Cpu::refuse_branch() {
+    if (!open_link || open_link != &current_block->link[1]) return;
+    const auto branch = std::find_if(current_block->ops.rbegin(), current_block->ops.rend(),
+                                     [](const Op& op) { return op.length != 0; });
+    rip = r[MemoryOperand::rip_register] + branch->offset;
+    next_rip = rip + branch->length;
+    open_link = nullptr;
+    block_stop = general_protection(0);
+    ++unretired_;
+}
+
 Stop Cpu::execute_block(bool single) {
     Link* link = open_link;
     open_link = nullptr;
@@ -249,7 +224,7 @@ Stop Cpu::execute_block(bool single) {
         auto found = blocks->find(single);
         if (found.ok() && !single && remaining < found.value()->ticks) found = blocks->find(true);
         if (!found.ok()) {
-            --remaining;
+            event_tick();
             return found.stop();
         }
         block = found.value();
@@ -266,6 +241,8 @@ Stop Cpu::execute_block(bool single) {
     stepped_length_ = block->bytes;
     const Op* op = enter(*this, block, rip);
     while (op) op = op->handler(*this, op);
+    if (code64() && !canonical(rip)) [[unlikely]]
+        refuse_branch();
     current_block = nullptr;
     return block_stop;
 }
@@ -352,13 +329,17 @@ Result<void> Cpu::own_events() {
     return {};
 }
 
+/// A tick in which no instruction completes.
+void Cpu::event_tick() {
+    --remaining;
+    ++unretired_;
+}
+
 /// An event that is delivered between instructions; its delivery is a tick of its own.
 Result<void> Cpu::deliver_trap(const Event& event) {
-    activity = Activity::active;
     monitor_armed = false;
     next_rip = rip;
-    clear_shadow();
-    --remaining;
+    event_tick();
     const Result<void> result = deliver(event);
     if (result.ok()) return stopped(Stop::Kind::world_switch);
     const Stop stop = settle(result.stop());
@@ -384,29 +365,19 @@ Result<void> Cpu::events_due() {
     return own_events();
 }
 
-Result<void> Cpu::check_code_breakpoints() {
-    if (flag(RFLAGS::RF) || !(dr7 & DR7::enables)) return {};
-    const u64 linear = code64() ? rip : (seg(Seg::CS).base + rip) & 0xFFFF'FFFF;
-    u64 hit = 0;
-    for (unsigned i = 0; i < 4; ++i) {
-        const bool enabled = (dr7 >> (2 * i)) & 3;
-        if (enabled && extract(dr7, 17 + 4 * i, 16 + 4 * i) == 0 && dr[i] == linear) hit |= bit(i);
-    }
-    if (hit) return debug_exception(hit);
-    return {};
-}
-
 /// How many ticks blocks may chain before the dispatcher looks again.
 i64 Cpu::chain_ticks() const {
     // A handler that a compiler did not turn into a tail call leaves a frame behind: chains are bounded, so that
     // these never use up the native stack.
     constexpr i64 longest = 1 << 16;
-    if (guest_deadline_ == never) return longest;
+    if (own_deadline_ == never) return longest;
     const Tick present = now();
-    return guest_deadline_ > present ? static_cast<i64>(std::min<Tick>(longest, guest_deadline_ - present)) : 1;
+    return own_deadline_ > present ? static_cast<i64>(std::min<Tick>(longest, own_deadline_ - present)) : 1;
 }
 
 RunEnd Cpu::run(Tick start, Tick deadline) {
+    busy_ = cycles();
+    run_start_ = start;
     deadline_ = deadline;
     remaining = static_cast<i64>(deadline - start);
     held_back_ = 0;
@@ -424,6 +395,7 @@ RunEnd Cpu::run(Tick start, Tick deadline) {
                 attention_ = true;
                 return RunEnd::deadline;
             }
+            if (performance && performance->deadline() <= now()) performance->update();
             const Result<void> event = boundary();
             if (!event.ok()) {
                 attention_ = true;
@@ -433,7 +405,7 @@ RunEnd Cpu::run(Tick start, Tick deadline) {
             }
             if (activity == Activity::shutdown && !in_guest) return RunEnd::shutdown;
             if (activity != Activity::active) {
-                if (activity == Activity::mwait && monitor_hit()) {
+                if (activity > Activity::wait_for_sipi && wait_over()) {
                     activity = Activity::active;
                 } else {
                     return RunEnd::halted;
@@ -443,7 +415,8 @@ RunEnd Cpu::run(Tick start, Tick deadline) {
                 new_shadow_ = shadow;
                 return RunEnd::yielded;
             }
-            guest_deadline_ = in_guest ? virtualization->next_deadline(*this) : never;
+            own_deadline_ = in_guest ? virtualization->next_deadline(*this) : never;
+            if (performance) own_deadline_ = std::min(own_deadline_, performance->deadline());
         }
         if (remaining <= 0) {
             attention_ = true;
@@ -469,18 +442,19 @@ Stop Cpu::step_one() {
     const bool trap_flag = flag(RFLAGS::TF);
     const bool resume_flag = flag(RFLAGS::RF);
     if (const auto hit = check_code_breakpoints(); !hit.ok()) {
-        --remaining;
+        event_tick();
         return settle(hit.stop());
     }
     const u64 rip_before = rip;
     event_delivered = false;
+    // RF lasts until the instruction completes; then RF is what IRET or a task switch loaded, else 0.
+    flags.rest &= ~RFLAGS::RF;
     hold_back(1);
     Stop stop = execute_block(true);
     release();
-    if (stop.kind == Stop::Kind::none) {
-        if (resume_flag && rip != rip_before) flags.rest &= ~RFLAGS::RF;
-        return after_step(rip_before, trap_flag);
-    }
+    const bool completed = stop.kind == Stop::Kind::none && rip != rip_before;
+    if (resume_flag && !completed && stop.kind != Stop::Kind::world_switch) flags.rest |= RFLAGS::RF;
+    if (stop.kind == Stop::Kind::none) return after_step(rip_before, trap_flag);
     return settle(stop);
 }
 

@@ -2,9 +2,9 @@
 // SDM 3A 6.12 "Exception and Interrupt Handling", 6.14 "Exception and Interrupt Handling in 64-bit
 // Mode"; the order of the checks is that of SDM 2A INT n/INTO/INT3/INT1 "Operation". Real-address mode:
 // SDM 3B 20.1.4 "Interrupt and Exception Handling".
-// Not modelled: shadow stacks (no model offers CET); injection of INT n into virtual-8086 mode with
-// CR4.VME = 1.
+// Not modelled: shadow stacks (no model offers CET).
 #include "cpu/events.hpp"
+#include "cpu/instructions/io.hpp"
 #include "cpu/stack_frame.hpp"
 #include "cpu/task_switch.hpp"
 
@@ -193,14 +193,42 @@ Result<void> call_task(Cpu& cpu, const Event& event, u16 selector) {
 
 } // namespace
 
+Result<void> interrupt_8086(Cpu& cpu, u8 vector) {
+    const u64 entry = TRY(cpu.load_linear(4u * vector, 4, true));
+    const bool own_flags = cpu.iopl() == 3;
+    const u64 interrupt_flag = own_flags ? RFLAGS::IF : RFLAGS::VIF;
+    u64 image = cpu.rflags() & 0xFFFF;
+    if (!own_flags) {
+        image = (image & ~RFLAGS::IF) | RFLAGS::IOPL;
+        if (cpu.flag(RFLAGS::VIF)) image |= RFLAGS::IF;
+    }
+    const u64 words[3] = {image, cpu.seg(Seg::CS).selector, cpu.next_rip & 0xFFFF};
+    WriteTarget targets[3];
+    const u64 mask = low_mask(8 * cpu.stack_bytes());
+    for (unsigned i = 0; i < 3; ++i)
+        targets[i] = TRY(cpu.prepare_write(Seg::SS, (cpu.r[RSP] - 2 * (i + 1)) & mask, 2));
+    for (unsigned i = 0; i < 3; ++i) TRY(cpu.commit(targets[i], words[i]));
+    cpu.add_rsp(-6);
+    Segment& cs = cpu.seg(Seg::CS);
+    cs.selector = static_cast<u16>(entry >> 16);
+    cs.base = u64{cs.selector} << 4;
+    cpu.next_rip = entry & 0xFFFF;
+    cpu.set_rflags(cpu.rflags() & ~(interrupt_flag | RFLAGS::TF));
+    cpu.mode_changed();
+    return {};
+}
+
 Result<void> call_handler(Cpu& cpu, const Event& event) {
     if (cpu.real_mode()) return call_real(cpu, event);
     if (cpu.v8086() && event.injected && event.type == Event::Type::software_interrupt) {
-        // INT n itself was sorted out by the instruction; here it comes from VM entry (SDM 3C 26.5.1.2).
-        if (cpu.control.cr4 & CR4::VME)
-            return cpu.unmodelled("injection of INT n into virtual-8086 mode with CR4.VME = 1",
-                                  "SDM 3C 26.5.1");
-        if (cpu.iopl() < 3) return general_protection(0);
+        // INT n itself was sorted out by the instruction; here it comes from VM entry, which looks at the redirection
+        // bitmap, too, but not at IOPL (SDM 3C 26.5.1.1).
+        if ((cpu.control.cr4 & CR4::VME) && !TRY(redirection_bit(cpu, event.vector))) {
+            cpu.next_rip = saved_rip(cpu, event);
+            TRY(interrupt_8086(cpu, event.vector));
+            cpu.rip = cpu.next_rip;
+            return {};
+        }
     }
     const TableEntry entry = TRY(read_gate(cpu, event));
     const Descriptor& d = entry.descriptor;

@@ -121,6 +121,11 @@ Result<std::optional<Event>> combine(Cpu& cpu, const Event& first, const Event& 
     return std::optional<Event>{double_fault};
 }
 
+/// #AC on a misaligned stack of CPL 3, whose handler is called on that stack: the same again, for ever.
+bool repeats(const Event& first, const Event& second) {
+    return first.vector == second.vector && first.type == second.type && !first.injected;
+}
+
 /// Delivers `event`, about which everybody has been asked, and what comes of it.
 Result<void> deliver_asked(Cpu& cpu, Event event) {
     const u64 source = cpu.rip;
@@ -144,6 +149,12 @@ Result<void> deliver_asked(Cpu& cpu, Event event) {
         if (stop.kind != Stop::Kind::exception) return stop;
         const auto next = TRY(combine(cpu, event, nested_event(stop, event)));
         if (!next) return {};
+        if (repeats(event, *next)) {
+            cpu.delivering = event;
+            if (cpu.in_guest) TRY(cpu.virtualization->endless_delivery(cpu));
+            return cpu.unmodelled("an exception whose delivery causes itself, for ever (the processor hangs)",
+                                  "SDM 3A 6.15 \"Interrupt 17 - Alignment Check Exception (#AC)\"");
+        }
         event = *next;
     }
 }
@@ -153,6 +164,9 @@ Result<void> deliver_asked(Cpu& cpu, Event event) {
 Result<void> Cpu::deliver(const Event& event) {
     delivering.reset();
     if (to_be_asked(*this, event)) TRY(virtualization->event(*this, event));
+    // Delivery ends waiting and blocking; an exit that the event itself causes finds them as they were (SDM 3C 27.1).
+    activity = Activity::active;
+    clear_shadow();
     leave_traces(*this, event);
     const Result<void> result = deliver_asked(*this, event);
     // After an exit nothing is under way any more; the exit has recorded what was.

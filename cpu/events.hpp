@@ -24,4 +24,8 @@ u64 saved_flags(const Cpu& cpu, const Event& event);
 /// new task. Error codes come without EXT.
 Result<void> call_handler(Cpu& cpu, const Event& event);
 
+/// INT n in virtual-8086 mode with its bit clear in the redirection bitmap: the 8086 program's own handler, as in
+/// real-address mode (SDM 3B 20.3.3, methods 5 and 6 of Table 20-2). `next_rip` is saved, and becomes the handler's.
+Result<void> interrupt_8086(Cpu& cpu, u8 vector);
+
 } // namespace exeunt

@@ -93,6 +93,14 @@ Result<void> write_physical(Cpu& cpu, u64 physical, bool special, u64 linear, un
     return {};
 }
 
+/// Where the second level decides for each 128 bytes of a page (no such page is cached as writable), a write that reaches
+/// into another of them asks about its last byte, too.
+Result<void> check_sub_page(Cpu& cpu, const TlbEntry& entry, u64 first, u64 last, Access access) {
+    if (entry.writable() || first >> 7 == last >> 7) return {};
+    TRY(cpu.mmu.lookup(Linear{last}, access));
+    return {};
+}
+
 /// Writes that must end their block: to devices, to special pages, over decoded code.
 bool ends_block(Cpu& cpu, Physical at, unsigned bytes, bool special) {
     if (special || cpu.memory.kind(at) == PhysicalMemory::Kind::mmio) return true;
@@ -147,10 +155,12 @@ Result<WriteTarget> Cpu::translate_write(u64 linear, unsigned bytes, Privilege p
     target.physical = low.physical() + (linear & 0xFFF);
     target.special = low.special();
     const unsigned room = static_cast<unsigned>(page_size - (linear & 0xFFF));
+    TRY(check_sub_page(*this, low, linear, linear + (bytes < room ? bytes : room) - 1, access));
     bool ends = false;
     if (bytes > room) [[unlikely]] {
         target.first = room;
         const TlbEntry high = *TRY(mmu.lookup(Linear{next_page(linear)}, access));
+        TRY(check_sub_page(*this, high, next_page(linear), next_page(linear) + (bytes - room) - 1, access));
         target.physical2 = high.physical();
         target.special2 = high.special();
         ends = ends_block(*this, Physical{high.physical()}, bytes - room, high.special());
@@ -194,10 +204,12 @@ Result<void> Cpu::store_linear(u64 linear, unsigned bytes, u64 value, bool impli
 Result<void> Cpu::check_linear(u64 linear, unsigned bytes, AccessType type, bool implicit) {
     const Access access{type, privilege_of(*this, implicit)};
     for (u64 done = 0; done < bytes;) {
-        TRY(mmu.lookup(Linear{linear}, access));
-        const u64 chunk = page_size - (linear & 0xFFF);
+        const TlbEntry& entry = *TRY(mmu.lookup(Linear{linear}, access));
+        // Sub-pages of 128 bytes have their own permission where no write is cached.
+        const bool sub_pages = access.write() && !entry.writable();
+        const u64 chunk = sub_pages ? 128 - (linear & 127) : page_size - (linear & 0xFFF);
         done += chunk;
-        linear = next_page(linear);
+        linear = ((linear + chunk) & 0xFFF) == 0 ? next_page(linear) : linear + chunk;
     }
     return {};
 }

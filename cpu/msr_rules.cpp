@@ -167,6 +167,8 @@ Result<u64> misc_enable_write(Cpu& cpu, u64, u64 value) {
 
 Result<u64> debugctl_read(Cpu& cpu, u64) { return cpu.debugctl; }
 Result<u64> debugctl_write(Cpu& cpu, u64, u64 value) {
+    constexpr u64 freeze_on_pmi = bit(11) | bit(12); // with performance monitoring only
+    if ((value & freeze_on_pmi) && !cpu.performance) return refused();
     if ((value & DEBUGCTL::LBR) && !cpu.model.has(Quirk::amd_platform_msrs))
         return cpu.unmodelled("IA32_DEBUGCTL.LBR", "SDM 3B 17.4.1 \"IA32_DEBUGCTL MSR\"");
     cpu.debugctl = value;

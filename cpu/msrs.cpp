@@ -4,6 +4,7 @@
 #include "base/ensure.hpp"
 #include "cpu/cpu.hpp"
 #include "cpu/msr_rules.hpp"
+#include "cpu/performance_rules.hpp"
 
 #include <algorithm>
 #include <array>

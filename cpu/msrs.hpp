@@ -1,7 +1,7 @@
 // RDMSR and WRMSR out of rows: those of the core (cpu/msrs.inc), and what vmx, svm and others add.
 // SDM 3C Table 35-2 "IA-32 Architectural MSRs"; APM 2 App. A "MSR Cross-Reference".
 //
-// Not modelled: performance monitoring, Intel's last-branch records, microcode updates (BIOS_UPDT_TRIG stops the
+// Not modelled: Intel's last-branch records, microcode updates (BIOS_UPDT_TRIG stops the
 // machine), RdMem and WrMem of AMD's fixed-range MTRRs (kept, without effect on where memory accesses go).
 #pragma once
 
@@ -26,7 +26,7 @@ inline constexpr u32 vm_cr_msr = 0xC001'0114;
 
 /// IA32_MISC_ENABLE, SDM 3C Table 35-2.
 namespace MiscEnable {
-inline constexpr u64 fast_strings = u64{1} << 0, BTS_unavailable = u64{1} << 11,
+inline constexpr u64 fast_strings = u64{1} << 0, performance_monitoring = u64{1} << 7, BTS_unavailable = u64{1} << 11,
                      PEBS_unavailable = u64{1} << 12, MONITOR = u64{1} << 18, limit_CPUID = u64{1} << 22,
                      XD_disable = u64{1} << 34;
 } // namespace MiscEnable

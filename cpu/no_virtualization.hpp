@@ -18,6 +18,7 @@ public:
     Result<void> task_switch(Cpu&, const TaskSwitch&) override { return {}; }
     Result<void> event(Cpu&, const Event&) override { return {}; }
     Result<void> triple_fault(Cpu&) override { return {}; }
+    Result<void> endless_delivery(Cpu&) override { return {}; }
     Result<void> second_level_fault(Cpu&) override { return {}; }
     Result<void> boundary(Cpu&) override { return {}; }
     bool single_step(const Cpu&) override { return false; }

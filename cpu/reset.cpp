@@ -7,6 +7,7 @@
 #include "cpu/cpu.hpp"
 #include "cpu/cpuid.hpp"
 #include "cpu/msrs.hpp"
+#include "cpu/performance.hpp"
 
 namespace exeunt {
 
@@ -42,6 +43,8 @@ void reset_common(CpuState& state, const CpuModel& model) {
     state.nmi_pending = state.smi_pending = state.init_pending = state.sipi_pending = false;
     state.pending_debug = 0;
     state.monitor_armed = false;
+    state.wait_until = never;
+    state.wait_is_limited = false;
 }
 
 /// What only RESET sets.
@@ -63,7 +66,8 @@ void reset_rest(CpuState& state, const CpuModel& model) {
     if (model.has(Quirk::intel_platform_msrs))
         state.misc_enable = MiscEnable::fast_strings | MiscEnable::BTS_unavailable |
                             MiscEnable::PEBS_unavailable |
-                            (model.has(Feature::MONITOR) ? MiscEnable::MONITOR : 0);
+                            (model.has(Feature::MONITOR) ? MiscEnable::MONITOR : 0) |
+                            (model.has(Feature::PDCM) ? MiscEnable::performance_monitoring : 0);
 }
 
 } // namespace
@@ -78,6 +82,7 @@ void Cpu::reset(bool init) {
         // The counter is 0 at reset, whenever that is.
         tsc_offset = u64{0} - now();
         msrs->reset();
+        if (performance) performance->reset();
     } else {
         debugctl = 0;
     }

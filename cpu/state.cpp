@@ -1,6 +1,7 @@
 // The one list of the fields of a processor's state, for snapshots, hashes, dumps and comparison.
 #include "cpu/cpu.hpp"
 #include "cpu/msrs.hpp"
+#include "cpu/performance.hpp"
 
 namespace exeunt {
 
@@ -104,6 +105,8 @@ void visit_events(StateVisitor& visitor, CpuState& state) {
     visitor.value("pending_debug", state.pending_debug);
     visitor.value("monitor_armed", state.monitor_armed);
     visitor.value("mwait_break_on_interrupt", state.mwait_break_on_interrupt);
+    visitor.value("wait_until", state.wait_until);
+    visitor.value("wait_is_limited", state.wait_is_limited);
     visitor.value("monitor_address", state.monitor_address);
     visitor.array("monitor_line", state.monitor_line);
 }
@@ -142,6 +145,12 @@ void Cpu::visit(StateVisitor& visitor) {
     visitor.enter("virtualization");
     virtualization->visit(visitor);
     visitor.leave();
+    u64 busy = cycles();
+    visitor.value("cycles", busy);
+    visitor.value("unretired", unretired_);
+    busy_ = busy;
+    run_start_ = now();
+    if (performance) performance->visit(visitor);
 }
 
 } // namespace exeunt

@@ -3,6 +3,7 @@
 
 #include "arch/registers.hpp"
 #include "arch/segment.hpp"
+#include "base/clock.hpp"
 #include "base/snapshot.hpp"
 
 namespace exeunt {
@@ -34,7 +35,8 @@ struct alignas(32) VectorRegister {
 };
 
 /// What a processor that executes nothing waits for. The numbers are those of SDM 3C 24.4.2.
-enum class Activity : u8 { active = 0, hlt = 1, shutdown = 2, wait_for_sipi = 3, mwait = 4 };
+/// UMWAIT waits like MWAIT, and TPAUSE for its deadline alone.
+enum class Activity : u8 { active = 0, hlt = 1, shutdown = 2, wait_for_sipi = 3, mwait = 4, tpause = 5 };
 
 /// Interrupts held back for one instruction, numbered as SDM 3C Table 24-3's bits 0 and 1.
 enum class Shadow : u8 { none = 0, sti = 1, mov_ss = 2 };
@@ -99,6 +101,8 @@ struct CpuState {
     u64 misc_enable = 0;
     bool monitor_armed = false;
     bool mwait_break_on_interrupt = false;  ///< MWAIT with ECX[0]: an interrupt ends it even while IF = 0
+    Tick wait_until = never;     ///< when UMWAIT and TPAUSE end by themselves
+    bool wait_is_limited = false;  ///< IA32_UMWAIT_CONTROL made that earlier: CF = 1 then
     u64 monitor_address = 0;  ///< physical address of the armed line
     u64 monitor_line[8] = {};  ///< its contents when it was armed: MWAIT ends when they differ
 

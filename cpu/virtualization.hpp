@@ -75,6 +75,8 @@ public:
     virtual Result<void> event(Cpu& cpu, const Event& event) = 0;
     /// An exception during delivery of #DF.
     virtual Result<void> triple_fault(Cpu& cpu) = 0;
+    /// Delivery of an exception causes the same exception, and would for ever: no interrupt window comes any more.
+    virtual Result<void> endless_delivery(Cpu& cpu) = 0;
     /// The MMU's second level refused; the reason is with the SecondLevel that did.
     virtual Result<void> second_level_fault(Cpu& cpu) = 0;
     /// At every instruction boundary at which something may be due (Cpu::attention was called or a deadline has

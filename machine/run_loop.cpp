@@ -183,16 +183,14 @@ bool RunLoop::all_wait() const { return std::find(waiting_.begin(), waiting_.end
 /// Whether an interrupt could wake any of the waiting processors.
 bool RunLoop::can_wake() const {
     return std::any_of(cpus_.begin(), cpus_.end(), [](const Cpu* cpu) {
-        return cpu->in_guest || cpu->flag(RFLAGS::IF) || cpu->activity == Activity::mwait ||
-               cpu->activity == Activity::active;
+        return cpu->wakes_without_if() || cpu->flag(RFLAGS::IF) || cpu->activity == Activity::active;
     });
 }
 
 /// The next tick at which anything happens by itself.
 Tick RunLoop::next_due() const {
     Tick due = clock_->next();
-    for (const Cpu* cpu : cpus_)
-        if (cpu->in_guest) due = std::min(due, cpu->virtualization->next_deadline(*cpu));
+    for (const Cpu* cpu : cpus_) due = std::min(due, cpu->wakes_at());
     return std::max(due, now_ + 1);
 }
 

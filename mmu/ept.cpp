@@ -7,7 +7,7 @@ namespace {
 /// Bits of EPT paging-structure entries. SDM 3C Tables 28-1 to 28-6.
 constexpr u64 entry_read = bit(0), entry_write = bit(1), entry_execute = bit(2), entry_page = bit(7),
               entry_accessed = bit(8), entry_dirty = bit(9), entry_user_execute = bit(10),
-              entry_suppress_ve = bit(63);
+              entry_sub_pages = bit(61), entry_suppress_ve = bit(63);
 constexpr u64 rights_mask = entry_read | entry_write | entry_execute;
 
 constexpr bool is_write(const SecondLevelAccess& access) { return access.type == AccessType::write; }
@@ -126,6 +126,36 @@ Result<void> Ept::set_flags(Walk& walk, const SecondLevelAccess& access, bool wr
     return {};
 }
 
+/// "Write Accesses That Are Eligible for Sub-Page Write Permissions" (later editions, 28.3.4.1): to a 4-KByte
+/// page whose entry alone withholds the right, and says that sub-pages decide.
+bool Ept::eligible_for_sub_pages(const Walk& walk, const SecondLevelAccess& access) const {
+    if (!sub_page_table_ || !is_write(access) || access.paging_structure || !access.linear_valid)
+        return false;
+    if (walk.page_bytes != page_size || !(walk.rights & entry_read)) return false;
+    for (unsigned i = 0; i + 1 < walk.entries; ++i)
+        if (!(walk.entry[i] & entry_write)) return false;
+    return walk.entry[walk.entries - 1] & entry_sub_pages;
+}
+
+/// "Determining an Access's Sub-Page Write Permission" (28.3.4.2): a bit of 64 for each 128 bytes, the odd
+/// ones reserved, in a table of four levels.
+Result<bool> Ept::sub_page_writable(GuestPhysical address, const SecondLevelAccess& access) {
+    constexpr u64 valid = bit(0), miss = bit(11), odd_bits = 0xAAAA'AAAA'AAAA'AAAA;
+    const u64 address_bits = low_mask(features_.physical_bits) & ~u64{0xFFF};
+    Physical table = *sub_page_table_;
+    for (unsigned level = 4; level > 1; --level) {
+        const unsigned shift = shift_of(level);
+        const u64 entry = memory_.load<u64>(table + extract(address.value, shift + 8, shift) * 8);
+        if (!(entry & valid)) return refuse(EptFault::Kind::sub_page_event, address, access, miss);
+        if (entry & ~(address_bits | valid))
+            return refuse(EptFault::Kind::sub_page_event, address, access, 0);
+        table = Physical{entry & address_bits};
+    }
+    const u64 permissions = memory_.load<u64>(table + extract(address.value, 20, 12) * 8);
+    if (permissions & odd_bits) return refuse(EptFault::Kind::sub_page_event, address, access, 0);
+    return test_bit(permissions, static_cast<unsigned>(2 * extract(address.value, 11, 7)));
+}
+
 Result<SecondLevelPage> Ept::translate(GuestPhysical address, const SecondLevelAccess& access) {
     Walk walk;
     walk.address = address;
@@ -136,7 +166,11 @@ Result<SecondLevelPage> Ept::translate(GuestPhysical address, const SecondLevelA
     const u64 needed = access.type == AccessType::execute ? execute_right(access)
                        : write                            ? entry_write | (is_write(access) ? 0 : entry_read)
                                                           : entry_read;
-    if (!present || (walk.rights & needed) != needed) {
+    bool allowed = present && (walk.rights & needed) == needed;
+    // Such a page is never cached as writable: every write asks again.
+    if (!allowed && present && eligible_for_sub_pages(walk, access))
+        allowed = TRY(sub_page_writable(address, access));
+    if (!allowed) {
         const Stop stop =
             refuse(EptFault::Kind::violation, address, access, qualification(access, walk, present));
         if (!access.probe) fault_.convertible = !(walk.entry[walk.entries - 1] & entry_suppress_ve);

@@ -2,13 +2,13 @@
 // misconfigurations, accessed and dirty flags, and page-modification logging. SDM 3C 28.2 "The Extended Page
 // Table Mechanism (EPT)".
 //
-// Not modelled: sub-page write permissions, supervisor shadow-stack control, guest-paging verification (none
-// of them is offered). Memory types are checked and otherwise without effect.
+// Not modelled: supervisor shadow-stack control, guest-paging verification (neither is offered). Memory types are checked and otherwise without effect.
 #pragma once
 
 #include "mmu/physical_memory.hpp"
 #include "mmu/second_level.hpp"
 
+#include <optional>
 #include <string_view>
 
 namespace exeunt {
@@ -30,8 +30,9 @@ struct EptFeatures {
 
 /// Why the last translation was refused.
 struct EptFault {
-    enum class Kind : u8 { none, violation, misconfiguration, log_full } kind = Kind::none;
-    u64 qualification = 0; ///< of a violation, SDM 3C Table 27-7; bit 12 is the caller's
+    enum class Kind : u8 { none, violation, misconfiguration, log_full, sub_page_event } kind = Kind::none;
+    /// Of a violation, SDM 3C Table 27-7; of a sub-page event, bit 11 for a miss. Bit 12 is the caller's.
+    u64 qualification = 0;
     u64 guest_physical = 0;
     u64 guest_linear = 0;     ///< valid with bit 7 of the qualification
     std::string_view cause{}; ///< of a misconfiguration, in words
@@ -58,6 +59,8 @@ public:
     /// Whether fetches from user-mode addresses have a permission of their own, bit 10 of the entries.
     void set_mode_based_execute(bool on) { mode_based_execute_ = on; }
     bool mode_based_execute() const { return mode_based_execute_; }
+    /// The sub-page-permission table, or nothing: sub-page write permissions are off.
+    void set_sub_page_table(std::optional<Physical> table) { sub_page_table_ = table; }
     /// nullptr: page-modification logging is off.
     void set_log(PageModificationLog* log) { log_ = log; }
 
@@ -85,12 +88,15 @@ private:
     std::string_view misconfiguration(u64 entry, unsigned level, bool leaf) const;
     Result<bool> find_leaf(Walk& walk, const SecondLevelAccess& access);
     Result<void> set_flags(Walk& walk, const SecondLevelAccess& access, bool write);
+    bool eligible_for_sub_pages(const Walk& walk, const SecondLevelAccess& access) const;
+    Result<bool> sub_page_writable(GuestPhysical address, const SecondLevelAccess& access);
     u64 qualification(const SecondLevelAccess& access, const Walk& walk, bool present) const;
 
     PhysicalMemory& memory_;
     EptFeatures features_;
     u64 eptp_ = 0;
     bool mode_based_execute_ = false;
+    std::optional<Physical> sub_page_table_;
     PageModificationLog* log_ = nullptr;
     EptFault fault_;
 };

@@ -138,6 +138,7 @@ void Svm::load_host() {
 
 Stop Svm::exit(SvmExit e) {
     ENSURE(cpu_.in_guest);
+    cpu_.abandon_instruction();
     const VmcbView memory(vmcb_bytes(vmcb_address_));
     const u64 exitintinfo = cpu_.delivering ? EVENT::encode(*cpu_.delivering) : 0;
     // A virtual NMI that was not delivered masks nothing yet; it is in EXITINTINFO (15.21.10).

@@ -2,6 +2,7 @@
 
 #include "arch/registers.hpp"
 #include "cpu/instructions/system.hpp"
+#include "cpu/performance.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -35,6 +36,7 @@ constexpr Dependence dependences[] = {
     {primary::nmi_window_exiting, pin_based::virtual_nmis},
     {secondary::unrestricted_guest, secondary::enable_ept},
     {secondary::enable_pml, secondary::enable_ept},
+    {secondary::sub_page_write_permissions_for_ept, secondary::enable_ept},
     {secondary::ept_violation_ve, secondary::enable_ept},
     {secondary::mode_based_execute_control_for_ept, secondary::enable_ept},
     {vm_function::eptp_switching, secondary::enable_ept},
@@ -93,6 +95,11 @@ VmxCapabilities::VmxCapabilities(const CpuModel& model) {
     cr4_fixed1_ = cr4_supported(model);
     efer_bits_ = (model.has(Feature::SYSCALL) ? EFER::SCE : 0) | (model.has(Feature::NX) ? EFER::NXE : 0) |
                  (intel64_ ? EFER::LME | EFER::LMA : 0);
+
+    if (model.has(Feature::PDCM)) {
+        debugctl_bits_ |= bit(11) | bit(12); // freeze on PMI
+        perf_global_ctrl_bits_ = PerformanceMonitor::all_counters;
+    }
 
     read_model(model);
     take_away_dependents();

@@ -67,7 +67,9 @@ public:
     bool intel64() const { return intel64_; }
     /// Bits of IA32_EFER and IA32_DEBUGCTL that exist.
     u64 efer_bits() const { return efer_bits_; }
-    u64 debugctl_bits() const { return 3; }
+    u64 debugctl_bits() const { return debugctl_bits_; }
+    /// Bits of IA32_PERF_GLOBAL_CTRL that exist.
+    u64 perf_global_ctrl_bits() const { return perf_global_ctrl_bits_; }
     bool has_x2apic() const { return x2apic_; }
 
     /// RDMSR of 480H to 493H; nullopt: there is no such MSR.
@@ -90,6 +92,8 @@ private:
     u64 ept_vpid_ = 0;
     u64 cr4_fixed1_ = 0;
     u64 efer_bits_ = 0;
+    u64 debugctl_bits_ = 3;
+    u64 perf_global_ctrl_bits_ = 0;
     unsigned physical_bits_ = 46;
     unsigned linear_bits_ = 48;
     bool intel64_ = true;

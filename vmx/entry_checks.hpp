@@ -150,6 +150,7 @@ inline AllowedBits physical(const EntryContext& e) { return {0, low_mask(e.caps.
 inline AllowedBits page_aligned(const EntryContext&) { return {0, ~u64{0xFFF}}; }
 inline AllowedBits page(const EntryContext& e) { return {0, low_mask(e.caps.physical_bits()) & ~u64{0xFFF}}; }
 inline AllowedBits cr4(const EntryContext& e) { return {e.caps.cr4_fixed0(), e.caps.cr4_fixed1()}; }
+inline AllowedBits perf_global_ctrl(const EntryContext& e) { return {0, e.caps.perf_global_ctrl_bits()}; }
 inline AllowedBits efer(const EntryContext& e) { return {0, e.caps.efer_bits()}; }
 } // namespace allowed
 

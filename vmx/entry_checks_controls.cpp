@@ -189,6 +189,21 @@ constexpr std::array execution_checks{
     EntryCheck{"controls.unrestricted_guest.ept", execution, "unrestricted guest needs enable EPT",
                on(F::secondary_processor_based_vm_execution_controls),
                [](const E& e) { return !e.unrestricted() || (e.secondary & secondary::enable_ept); }},
+    EntryCheck{"controls.sub_pages.ept", execution, "sub-page write permissions for EPT needs enable EPT",
+               on(F::secondary_processor_based_vm_execution_controls),
+               [](const E& e) {
+                   return !(e.secondary & secondary::sub_page_write_permissions_for_ept) ||
+                          (e.secondary & secondary::enable_ept);
+               }},
+    EntryCheck{"controls.sub_pages.table", execution,
+               "sub-page write permissions for EPT: the table pointer is page-aligned and within MAXPHYADDR",
+               on(F::sub_page_permission_table_pointer)
+                   .given(F::secondary_processor_based_vm_execution_controls)
+                   .bits(allowed::page),
+               [](const E& e) {
+                   return !(e.secondary & secondary::sub_page_write_permissions_for_ept) ||
+                          page(e, F::sub_page_permission_table_pointer);
+               }},
     EntryCheck{"controls.mode_based_execute.ept", execution,
                "mode-based execute control for EPT needs enable EPT",
                on(F::secondary_processor_based_vm_execution_controls),

@@ -66,6 +66,12 @@ constexpr std::array register_rows{
                [](const E& e) {
                    return e.canonical({F::guest_ia32_sysenter_esp, F::guest_ia32_sysenter_eip});
                }},
+    EntryCheck{"guest.perf_global_ctrl", registers, "load IA32_PERF_GLOBAL_CTRL: reserved bits are 0",
+               on(F::guest_ia32_perf_global_ctrl).given(F::vm_entry_controls).bits(allowed::perf_global_ctrl),
+               [](const E& e) {
+                   return !(e.vm_entry & vm_entry::load_ia32_perf_global_ctrl) ||
+                          allowed::perf_global_ctrl(e).allow(e[F::guest_ia32_perf_global_ctrl]);
+               }},
     EntryCheck{"guest.pat", registers, "load IA32_PAT: each byte is 0, 1, 4, 5, 6 or 7",
                on(F::guest_ia32_pat).given(F::vm_entry_controls),
                [](const E& e) {

@@ -40,6 +40,12 @@ constexpr std::array checks{
     EntryCheck{"host.sysenter_eip.canonical", registers, "IA32_SYSENTER_EIP is canonical",
                on(F::host_ia32_sysenter_eip),
                [](const E& e) { return e.canonical(e[F::host_ia32_sysenter_eip]); }},
+    EntryCheck{"host.perf_global_ctrl", registers, "load IA32_PERF_GLOBAL_CTRL: reserved bits are 0",
+               on(F::host_ia32_perf_global_ctrl).given(F::primary_vm_exit_controls).bits(allowed::perf_global_ctrl),
+               [](const E& e) {
+                   return !(e.vm_exit & vm_exit::load_ia32_perf_global_ctrl) ||
+                          allowed::perf_global_ctrl(e).allow(e[F::host_ia32_perf_global_ctrl]);
+               }},
     EntryCheck{
         "host.pat", registers, "load IA32_PAT: each byte is 0, 1, 4, 5, 6 or 7",
         on(F::host_ia32_pat).given(F::primary_vm_exit_controls),

@@ -77,6 +77,7 @@ void Vmx::observe_exit(u32 reason, u64 rip) {
 /// 27.1 "Architectural State Before a VM Exit" to 27.6: the whole exit.
 Stop Vmx::exit(const VmExit& e) {
     ENSURE(cpu_.in_guest && current_);
+    cpu_.abandon_instruction();
     record(e);
     save_guest_state(e);
     current_->saved({cpu_.rip, cpu_.now(), cpu_.index});

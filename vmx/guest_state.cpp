@@ -3,6 +3,7 @@
 // Saving notes what changed: entry checks whose inputs did not change need not be run again. What can not
 // become invalid by a guest's own doing (CR3 within its width, CR0 apart from the bits that rules name) does
 // not count.
+#include "cpu/performance.hpp"
 #include "vmx/vmx.hpp"
 
 namespace exeunt {
@@ -65,6 +66,8 @@ void Vmx::load_guest_state() {
         c.efer = (c.efer & ~changed) | (ia_32e ? changed : 0);
     }
     if (controls & vm_entry::load_ia32_pat) cpu_.pat = v[F::guest_ia32_pat];
+    if (controls & vm_entry::load_ia32_perf_global_ctrl)
+        cpu_.performance->set_global_control(v[F::guest_ia32_perf_global_ctrl]);
     if (controls & vm_entry::load_pkrs) c.pkrs = static_cast<u32>(v[F::guest_ia32_pkrs]);
 
     load_guest_segments();
@@ -160,6 +163,8 @@ void Vmx::save_guest_state(const VmExit& e) {
     }
     if (controls & vm_exit::save_ia32_pat) v.save(F::guest_ia32_pat, cpu_.pat, changed);
     if (controls & vm_exit::save_ia32_efer) v.save(F::guest_ia32_efer, c.efer, changed);
+    if (controls & vm_exit::save_ia32_perf_global_ctrl)
+        v.save(F::guest_ia32_perf_global_ctrl, cpu_.performance->global_control(), unchecked);
     if (capabilities_.may(vm_entry::load_pkrs)) v.save(F::guest_ia32_pkrs, c.pkrs, unchecked);
     cr0 &= capabilities_.cr0_fixed0() | CR0::PE | CR0::PG;
     if (changed | cr0 | (cr3 & ~low_mask(capabilities_.physical_bits()))) v.mark(CheckGroup::guest_registers);
@@ -187,7 +192,7 @@ void Vmx::save_guest_non_register_state(const VmExit& e) {
     // Delivery of an event made the processor active and ended blocking by STI and MOV SS.
     const Shadow shadow = delivering ? Shadow::none : cpu_.shadow;
     const Activity activity =
-        delivering || cpu_.activity == Activity::mwait ? Activity::active : cpu_.activity;
+        delivering || cpu_.activity > Activity::wait_for_sipi ? Activity::active : cpu_.activity;
     const u64 blocking = (shadow == Shadow::sti ? by_sti : 0) | (shadow == Shadow::mov_ss ? by_mov_ss : 0) |
                          ((virtual_nmis ? virtual_nmi_blocking_ : cpu_.nmi_blocked) ? by_nmi : 0);
     v.put(F::guest_interruptibility_state, blocking);

@@ -1,5 +1,6 @@
 // The host's state after a VM exit or a failed VM entry. SDM 3C 27.5 "Loading Host State"; translations of
 // both worlds: 28.3.3 "Invalidating Cached Translation Information".
+#include "cpu/performance.hpp"
 #include "vmx/vmx.hpp"
 
 namespace exeunt {
@@ -56,6 +57,8 @@ void Vmx::load_host_state(bool nmis_blocked) {
     }
     if (controls & vm_exit::load_ia32_efer) c.efer = v[F::host_ia32_efer];
     if (controls & vm_exit::load_ia32_pat) cpu_.pat = v[F::host_ia32_pat];
+    if (controls & vm_exit::load_ia32_perf_global_ctrl)
+        cpu_.performance->set_global_control(v[F::host_ia32_perf_global_ctrl]);
     if (controls & vm_exit::load_pkrs) c.pkrs = static_cast<u32>(v[F::host_ia32_pkrs]);
     load_host_segments(host64);
 
@@ -129,6 +132,9 @@ void Vmx::bind_guest_translations() {
     if (ept) {
         ept_.set_pointer(field(F::ept_pointer));
         ept_.set_log(controls & secondary::enable_pml ? &log_ : nullptr);
+        ept_.set_sub_page_table(controls & secondary::sub_page_write_permissions_for_ept
+                                    ? std::optional(Physical{field(F::sub_page_permission_table_pointer)})
+                                    : std::nullopt);
         ept_.set_mode_based_execute(controls & secondary::mode_based_execute_control_for_ept);
     }
     SecondLevel* second_level = ept ? &ept_ : nullptr;

@@ -55,6 +55,9 @@ constexpr u32 rdrand(const Insn& insn) {
     return u32{insn.operand[0].number} << 3 | size_code(insn.operand_size) << 11;
 }
 
+/// UMWAIT and TPAUSE (later editions): their register is a doubleword.
+constexpr u32 umwait(const Insn& insn) { return u32{insn.operand[0].number} << 3 | size_code(4) << 11; }
+
 /// Table 27-14: VMREAD (destination is operand 0) and VMWRITE (source is operand 1); the other is the
 /// encoding.
 constexpr u32 vmread(const Insn& insn) {

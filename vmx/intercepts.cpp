@@ -61,6 +61,9 @@ void Vmx::derive_controls() {
     take(Intercept::rdtscp, secondary::enable_rdtscp);
     take(Intercept::rdpid, secondary::enable_rdtscp);
     take(Intercept::invpcid, secondary::enable_invpcid);
+    take(Intercept::umonitor, secondary::enable_user_wait_and_pause);
+    take(Intercept::umwait, secondary::enable_user_wait_and_pause);
+    take(Intercept::tpause, secondary::enable_user_wait_and_pause);
     take(Intercept::xsaves, secondary::enable_xsaves_xrstors);
     take(Intercept::xrstors, secondary::enable_xsaves_xrstors);
 }
@@ -127,6 +130,8 @@ Result<void> Vmx::instruction(Cpu& cpu, const Insn& insn, Intercept what) {
     case Intercept::xrstors:
         if (!xss_exits(cpu.gpr(RDX, 4) << 32 | cpu.gpr(RAX, 4))) return {};
         return instruction_exit(insn, reason, displacement_of(insn), info::memory(insn));
+    case Intercept::umwait:
+    case Intercept::tpause: return instruction_exit(insn, reason, 0, info::umwait(insn));
     case Intercept::rdrand:
     case Intercept::rdseed: return instruction_exit(insn, reason, 0, info::rdrand(insn));
     case Intercept::sgdt:

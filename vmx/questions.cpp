@@ -200,6 +200,13 @@ Result<void> Vmx::event(Cpu& cpu, const Event& event) {
 
 Result<void> Vmx::triple_fault(Cpu&) { return exit({.reason = ExitReason::triple_fault}); }
 
+/// "Instruction timeout": every instruction boundary is an interrupt window here, so that only this has none.
+/// The VM context is valid.
+Result<void> Vmx::endless_delivery(Cpu&) {
+    if (!(secondary() & secondary::instruction_timeout)) return {};
+    return exit({.reason = ExitReason::instruction_timeout, .reports_delivery = true});
+}
+
 Result<void> Vmx::task_switch(Cpu& cpu, const TaskSwitch& task_switch) {
     const bool by_gate = task_switch.source == TaskSwitch::Source::idt_gate;
     VmExit exit_{.reason = ExitReason::task_switch,
@@ -259,6 +266,12 @@ Result<void> Vmx::second_level_fault(Cpu& cpu) {
     case EptFault::Kind::log_full:
         exit_.reason = ExitReason::page_modification_log_full;
         exit_.qualification = nmi_unblocking();
+        break;
+    case EptFault::Kind::sub_page_event:
+        exit_.reason = ExitReason::spp_related_event;
+        exit_.qualification = fault.qualification | nmi_unblocking();
+        exit_.guest_linear = fault.guest_linear;
+        exit_.guest_physical = fault.guest_physical;
         break;
     case EptFault::Kind::none: break;
     }

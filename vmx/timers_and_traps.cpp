@@ -56,8 +56,8 @@ Result<void> Vmx::boundary(Cpu& cpu) {
     }
     if (primary() & primary::monitor_trap_flag) {
         // 25.5.2: due once an instruction has been executed, or an event delivered, since VM entry.
-        if (mtf_from_ == never) mtf_from_ = cpu.now();
-        if (cpu.now() > mtf_from_) mtf_pending_ = true;
+        if (mtf_from_ == never) mtf_from_ = cpu.cycles();
+        if (cpu.cycles() > mtf_from_) mtf_pending_ = true;
     }
     if (mtf_pending_ && !shutdown)
         return exit({.reason = ExitReason::monitor_trap_flag, .keeps_pending_debug = true});

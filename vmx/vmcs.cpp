@@ -22,6 +22,7 @@ constexpr bool unchecked_control(F field) {
     case F::eoi_exit_bitmap_1:
     case F::eoi_exit_bitmap_2:
     case F::eoi_exit_bitmap_3:
+    case F::instruction_timeout_control:
     case F::ple_gap:
     case F::ple_window:
     case F::cr0_guest_host_mask:
@@ -54,6 +55,7 @@ constexpr u32 groups_of_guest_field(F field) {
     case F::guest_ia32_debugctl:
     case F::guest_ia32_pat:
     case F::guest_ia32_efer:
+    case F::guest_ia32_perf_global_ctrl:
     case F::guest_ia32_pkrs:
     case F::guest_ia32_sysenter_esp:
     case F::guest_ia32_sysenter_eip: return CheckGroup::guest_registers;

@@ -68,6 +68,7 @@ public:
     Result<void> task_switch(Cpu& cpu, const TaskSwitch& task_switch) override;
     Result<void> event(Cpu& cpu, const Event& event) override;
     Result<void> triple_fault(Cpu& cpu) override;
+    Result<void> endless_delivery(Cpu& cpu) override;
     Result<void> second_level_fault(Cpu& cpu) override;
     Result<void> boundary(Cpu& cpu) override;
     bool single_step(const Cpu& cpu) override;

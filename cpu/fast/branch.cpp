@@ -1,5 +1,5 @@
-// JMP, Jcc, CALL and RET, near, in 64-bit mode. A direct target that is not canonical faults when it is fetched:
-// blocks are only ever found at canonical addresses, and the fault there is the same #GP(0).
+// JMP, Jcc, CALL and RET, near, in 64-bit mode. JMP and Jcc do not look whether their target is
+// canonical: no block is ever found where it is not, and the dispatcher then faults them (cpu/engine.cpp).
 #include "cpu/fast/select.hpp"
 
 #include <Zydis/Mnemonic.h>
@@ -18,13 +18,15 @@ struct Jcc {
     }
 };
 
+const Op* not_canonical(Cpu& cpu, const Op* op) { return leave(cpu, op, general_protection(0)); }
+
 const Op* call(Cpu& cpu, const Op* op) {
+    if (!cpu.canonical(way_out(cpu, 1))) [[unlikely]]
+        return not_canonical(cpu, op);
     if (!push_stack(cpu, op, way_out(cpu, 0))) [[unlikely]]
         return leave(cpu, op, cpu.block_stop);
     TAKE_LINK(cpu, 1, way_out(cpu, 1));
 }
-
-const Op* not_canonical(Cpu& cpu, const Op* op) { return leave(cpu, op, general_protection(0)); }
 
 const Op* ret(Cpu& cpu, const Op* op) {
     u64 target;

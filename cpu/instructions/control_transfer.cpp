@@ -1,6 +1,7 @@
 // Control transfer instructions: SDM 1 5.1.7, 6.4 "Calling Procedures Using CALL and RET"; each by its name
 // in volume 2. NOP, PAUSE, UD and ENDBR too. Far JMP, CALL and RET come through here and are done in
 // far_transfer.cpp.
+#include "cpu/events.hpp"
 #include "cpu/instructions/far_transfer.hpp"
 #include "cpu/instructions/integer.hpp"
 #include "cpu/instructions/io.hpp"
@@ -89,33 +90,6 @@ Event software_event(const Insn& insn, Vector vector, Event::Type type) {
     event.type = type;
     event.instruction_length = insn.length;
     return event;
-}
-
-/// INT n in virtual-8086 mode with its bit clear in the redirection bitmap: the 8086 program's own handler,
-/// as in real-address mode (SDM 3B 20.3.3, methods 5 and 6 of Table 20-2).
-Result<void> interrupt_8086(Cpu& cpu, u8 vector) {
-    const u64 entry = TRY(cpu.load_linear(4u * vector, 4, true));
-    const bool own_flags = cpu.iopl() == 3;
-    const u64 interrupt_flag = own_flags ? RFLAGS::IF : RFLAGS::VIF;
-    u64 image = cpu.rflags() & 0xFFFF;
-    if (!own_flags) {
-        image = (image & ~RFLAGS::IF) | RFLAGS::IOPL;
-        if (cpu.flag(RFLAGS::VIF)) image |= RFLAGS::IF;
-    }
-    const u64 words[3] = {image, cpu.seg(Seg::CS).selector, cpu.next_rip & 0xFFFF};
-    WriteTarget targets[3];
-    const u64 mask = low_mask(8 * cpu.stack_bytes());
-    for (unsigned i = 0; i < 3; ++i)
-        targets[i] = TRY(cpu.prepare_write(Seg::SS, (cpu.r[RSP] - 2 * (i + 1)) & mask, 2));
-    for (unsigned i = 0; i < 3; ++i) TRY(cpu.commit(targets[i], words[i]));
-    cpu.add_rsp(-6);
-    Segment& cs = cpu.seg(Seg::CS);
-    cs.selector = static_cast<u16>(entry >> 16);
-    cs.base = u64{cs.selector} << 4;
-    cpu.next_rip = entry & 0xFFFF;
-    cpu.set_rflags(cpu.rflags() & ~(interrupt_flag | RFLAGS::TF));
-    cpu.mode_changed();
-    return {};
 }
 
 } // namespace

@@ -1,13 +1,14 @@
 // System instructions that are neither control registers nor caches: MSRs, time, identification, idling,
 // extended control registers, chance, protection keys. The manual's page of each mnemonic.
 //
-// Not modelled: performance counters (every RDPMC is #GP(0): CPUID.0AH reports none), SMX (GETSEC is #UD, for
+// Not modelled: SMX (GETSEC is #UD, for
 // CR4.SMXE can not be set), SMM.
 #include "cpu/instructions/system.hpp"
 
 #include "cpu/cpuid.hpp"
 #include "cpu/instructions/xsave.hpp"
 #include "cpu/msrs.hpp"
+#include "cpu/performance.hpp"
 
 namespace exeunt {
 
@@ -78,7 +79,9 @@ Result<void> exec_RDPID(Cpu& cpu, const Insn& insn) {
 Result<void> exec_RDPMC(Cpu& cpu, const Insn& insn) {
     if (cpu.cpl > 0 && !(cpu.control.cr4 & CR4::PCE)) return general_protection(0);
     TRY(cpu.ask(insn, Intercept::rdpmc));
-    return general_protection(0);
+    if (!cpu.performance) return general_protection(0);
+    set_edx_eax(cpu, TRY(cpu.performance->read(static_cast<u32>(cpu.gpr(RCX, 4)))));
+    return {};
 }
 
 Result<void> exec_CPUID(Cpu& cpu, const Insn&) {
@@ -141,10 +144,66 @@ Result<void> exec_MWAIT(Cpu& cpu, const Insn& insn) {
     if (extensions & ~u64{1}) return general_protection(0);
     if (!cpu.monitor_armed) return {};
     cpu.mwait_break_on_interrupt = extensions & 1;
+    cpu.wait_until = never;
     cpu.activity = Activity::mwait;
     cpu.attention();
     return {};
 }
+
+namespace {
+
+/// No wait lasts longer by itself; both instructions may end for reasons of the implementation.
+constexpr Tick longest_wait = Tick{1} << 40;
+
+/// In how many ticks the time-stamp counter that the running software sees will have gone on by `counts`.
+Tick ticks_until(Cpu& cpu, u64 counts) {
+    const auto at = [&](Tick after) {
+        const u64 raw = cpu.now() + cpu.tsc_offset + after;
+        return cpu.in_guest ? cpu.virtualization->guest_tsc(cpu, raw) : raw;
+    };
+    const u64 start = at(0);
+    Tick low = 0, high = longest_wait;
+    while (low < high) {
+        const Tick middle = low + (high - low) / 2;
+        if (at(middle) - start >= counts)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/// UMWAIT and TPAUSE: waits until the counter has the value in EDX:EAX, or for as long as IA32_UMWAIT_CONTROL
+/// allows. Whether it waits in C0.1 or C0.2, bit 0 of the operand, makes no difference here.
+Result<void> user_wait(Cpu& cpu, const Insn& insn, Activity activity) {
+    if (cpu.gpr(insn.operand[0].number, 4) & ~u64{1}) return general_protection(0);
+    const u64 deadline = edx_eax(cpu), present = cpu.tsc();
+    const u64 limit = cpu.msrs->stored(Msr::IA32_UMWAIT_CONTROL) & ~u64{3};
+    const bool limited = limit != 0 && deadline > present && deadline - present > limit;
+    cpu.flags.set_arithmetic(0);
+    if (deadline <= present || (activity == Activity::mwait && !cpu.monitor_armed)) return {};
+    cpu.wait_until = cpu.now() + ticks_until(cpu, limited ? limit : deadline - present);
+    cpu.wait_is_limited = limited;
+    cpu.mwait_break_on_interrupt = true;
+    cpu.activity = activity;
+    cpu.attention();
+    return {};
+}
+
+} // namespace
+
+// UMONITOR: as MONITOR, at any CPL, with the address in its operand.
+Result<void> exec_UMONITOR(Cpu& cpu, const Insn& insn) {
+    const Seg where = insn.has_segment_override ? insn.memory.segment : Seg::DS;
+    const u64 offset = cpu.gpr(insn.operand[0].number, insn.address_size);
+    const u64 linear = TRY(cpu.linear(where, offset, 1, AccessType::read));
+    const TlbEntry* entry = TRY(cpu.mmu.lookup(Linear{linear}, {AccessType::read, cpu.mmu.privilege()}));
+    cpu.arm_monitor(entry->physical() + (linear & 0xFFF));
+    return {};
+}
+
+Result<void> exec_UMWAIT(Cpu& cpu, const Insn& insn) { return user_wait(cpu, insn, Activity::mwait); }
+Result<void> exec_TPAUSE(Cpu& cpu, const Insn& insn) { return user_wait(cpu, insn, Activity::tpause); }
 
 // ---- Extended control registers
 // --------------------------------------------------------------------------------

@@ -24,6 +24,17 @@ u16 selector_at(u64 base, unsigned offset, unsigned rpl) {
     return static_cast<u16>(((base + offset) & 0xFFFC) | rpl);
 }
 
+/// RFLAGS as SYSCALL and SYSRET leave it. Whether a single-step trap follows them is decided by the TF that they load,
+/// so that a kernel's IA32_FMASK keeps its entry from being stepped.
+void load_flags(Cpu& cpu, u64 flags) {
+    replace_flags(cpu, flags);
+    cpu.event_delivered = true; // no trap for the old TF
+    if (flags & RFLAGS::TF) {
+        cpu.pending_debug |= DR6::BS;
+        cpu.attention();
+    }
+}
+
 } // namespace
 
 Result<void> exec_SYSCALL(Cpu& cpu, const Insn&) {
@@ -42,7 +53,7 @@ Result<void> exec_SYSCALL(Cpu& cpu, const Insn&) {
     set_code_segment(cpu, flat_code(selector_at(base, 0, 0), 0, long_mode), 0);
     cpu.seg(Seg::SS) = flat_stack(selector_at(base, 8, 0), 0);
     cpu.next_rip = target;
-    replace_flags(cpu, flags);
+    load_flags(cpu, flags);
     return {};
 }
 
@@ -63,7 +74,7 @@ Result<void> exec_SYSRET(Cpu& cpu, const Insn& insn) {
         cpu.seg(Seg::SS) = flat_stack(selector_at(base, 8, 3), 3);
     }
     cpu.next_rip = target;
-    replace_flags(cpu, flags);
+    load_flags(cpu, flags);
     return {};
 }
 

@@ -61,7 +61,7 @@ TEST_CASE("RDMSR, WRMSR: #GP(0) at CPL 3, before anything else [SDM 2B RDMSR, WR
 
 TEST_CASE("RDMSR, WRMSR: an MSR that is not there is #GP(0) [SDM 2B RDMSR, WRMSR]") {
     Harness t;
-    for (const u32 index : {0xC1u, 0x38Fu, 0x4000'0000u, 0xC000'0085u, 0xFFFF'FFFFu, 0x800u, 0x1Bu, 0x6E0u}) {
+    for (const u32 index : {0xC5u, 0x391u, 0x4000'0000u, 0xC000'0085u, 0xFFFF'FFFFu, 0x800u, 0x1Bu, 0x6E0u}) {
         CHECK(rdmsr(t, index) == gp);
         CHECK(wrmsr(t, index, 0) == gp);
     }

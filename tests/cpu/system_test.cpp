@@ -90,8 +90,8 @@ TEST_CASE("RDTSC, RDTSCP: CR4.TSD makes them #GP(0) above CPL 0; RDTSCP gives IA
     CHECK(general(t, code("0f 01 f9", "rdtscp")) == gp);
 }
 
-TEST_CASE("RDPMC: no counter exists [SDM 2B RDPMC]") {
-    Harness t;
+TEST_CASE("RDPMC: without performance monitoring no counter exists [SDM 2B RDPMC]") {
+    Harness t(Mode::long64, "skylake-server");
     CHECK(general(t, code("0f 33", "rdpmc")) == gp);
 }
 

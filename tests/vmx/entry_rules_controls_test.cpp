@@ -188,6 +188,19 @@ const RuleCase control_cases[] = {
          t.on(secondary::unrestricted_guest);
      },
      [](T& t) { t.off(secondary::enable_ept); }},
+    {"controls.sub_pages.ept",
+     [](T& t) {
+         t.use_ept();
+         t.on(secondary::sub_page_write_permissions_for_ept);
+     },
+     [](T& t) { t.off(secondary::enable_ept); }},
+    {"controls.sub_pages.table",
+     [](T& t) {
+         t.use_ept();
+         t.on(secondary::sub_page_write_permissions_for_ept);
+         t.set(F::sub_page_permission_table_pointer, width - 0x1000);
+     },
+     [](T& t) { t.set(F::sub_page_permission_table_pointer, width); }},
     {"controls.mode_based_execute.ept",
      [](T& t) {
          t.use_ept();

@@ -44,6 +44,12 @@ const RuleCase guest_cases[] = {
     {"guest.efer.reserved_bits", nothing, [](T& t) { set_bits(t, F::guest_ia32_efer, bit(1)); }},
     {"guest.efer.lma", nothing, [](T& t) { clear_bits(t, F::guest_ia32_efer, EFER::LMA | EFER::LME); }},
     {"guest.efer.lme", nothing, [](T& t) { clear_bits(t, F::guest_ia32_efer, EFER::LME); }},
+    {"guest.perf_global_ctrl",
+     [](T& t) {
+         t.on(vm_entry::load_ia32_perf_global_ctrl);
+         t.set(F::guest_ia32_perf_global_ctrl, 0x7'0000'000F);
+     },
+     [](T& t) { t.set(F::guest_ia32_perf_global_ctrl, u64{8} << 32); }},
     {"guest.pkrs",
      [](T& t) {
          t.on(vm_entry::load_pkrs);

@@ -22,6 +22,12 @@ const RuleCase host_cases[] = {
      [](T& t) { t.on(vm_exit::load_ia32_pat); }},
     {"host.efer.reserved_bits", nothing, [](T& t) { set_bits(t, F::host_ia32_efer, bit(12)); }},
     {"host.efer.lma_lme", nothing, [](T& t) { clear_bits(t, F::host_ia32_efer, EFER::LME); }},
+    {"host.perf_global_ctrl",
+     [](T& t) {
+         t.on(vm_exit::load_ia32_perf_global_ctrl);
+         t.set(F::host_ia32_perf_global_ctrl, 0x7'0000'000F);
+     },
+     [](T& t) { t.set(F::host_ia32_perf_global_ctrl, 0x10); }},
     {"host.pkrs",
      [](T& t) {
          t.on(vm_exit::load_pkrs);

@@ -234,3 +234,98 @@ TEST_CASE(
         CHECK(t.cpu.control.pkrs == 0x33);
     }
 }
+
+namespace {
+
+constexpr u64 sub_page_tables = T::spare_region + 0x4000;
+
+/// The page is read-only, and of its 32 sub-pages those of `writable` can be written.
+void use_sub_pages(T& t, u32 writable) {
+    t.use_ept(6 | 3 << 3 | bit(6));
+    t.on(secondary::sub_page_write_permissions_for_ept);
+    t.set(F::sub_page_permission_table_pointer, sub_page_tables);
+    for (u64 level = 0; level < 3; ++level)
+        t.write(sub_page_tables + 0x1000 * level, (sub_page_tables + 0x1000 * (level + 1)) | 1);
+    u64 permissions = 0;
+    for (unsigned i = 0; i < 32; ++i)
+        if (test_bit(writable, i)) permissions |= bit(2 * i);
+    t.write(sub_page_tables + 0x3000 + 8 * (page >> 12), permissions);
+    t.set_ept_entry(page, page | 6 << 3 | 1 | bit(61));
+    t.cpu.r[RAX] = 0x5566'7788;
+}
+
+/// MOV [RBX], EAX where RBX is this far into the page; then CPUID.
+void store_at(T& t, u64 offset) {
+    t.cpu.r[RBX] = page + offset;
+    t.guest(code("89 03 0f a2", "mov [rbx], eax; cpuid"));
+}
+
+} // namespace
+
+TEST_CASE("Sub-page write permissions: 128 bytes at a time, where the page alone is read-only [later "
+          "editions, 28.3.4]") {
+    T t;
+    use_sub_pages(t, 0b10);
+    SUBCASE("writable") {
+        store_at(t, 0x80);
+        EXITED(t, ExitReason::cpuid);
+        CHECK(t.read(page + 0x80, 4) == 0x5566'7788);
+        CHECK((t.ept_entry(page) & bit(9)) != 0); // dirty
+        store_at(t, 0xFC);
+        EXITED(t, ExitReason::cpuid);
+        t.set(F::guest_rip, Harness::code_address);
+        store_at(t, 0x100); // not cached
+        EXITED(t, ExitReason::ept_violation);
+    }
+    SUBCASE("not writable: an EPT violation") {
+        store_at(t, 0x7C);
+        EXITED(t, ExitReason::ept_violation);
+        CHECK((t.qualification() & 0x3F) == 0x0A);
+    }
+    SUBCASE("a write that begins in a writable one and ends in another") {
+        store_at(t, 0xFD);
+        EXITED(t, ExitReason::ept_violation);
+        CHECK(t.read(page + 0xFC) == 0);
+    }
+    SUBCASE("bit 61 clear: the page decides") {
+        t.set_ept_entry(page, page | 6 << 3 | 1);
+        store_at(t, 0x80);
+        EXITED(t, ExitReason::ept_violation);
+    }
+    SUBCASE("an entry above withholds the right") {
+        t.write(T::ept_tables + 0x1000, t.read(T::ept_tables + 0x1000) & ~u64{2});
+        store_at(t, 0x80);
+        CHECK(t.reason() != static_cast<u32>(ExitReason::cpuid));
+    }
+    SUBCASE("the control is 0") {
+        t.off(secondary::sub_page_write_permissions_for_ept);
+        store_at(t, 0x80);
+        EXITED(t, ExitReason::ept_violation);
+    }
+    SUBCASE("reads do not care") {
+        t.cpu.r[RBX] = page;
+        t.guest(code("8b 03 0f a2", "mov eax, [rbx]; cpuid"));
+        EXITED(t, ExitReason::cpuid);
+    }
+}
+
+TEST_CASE(
+    "SPP-related events: a miss and a misconfiguration of the table: exit 66 [later editions, 28.3.4.2]") {
+    T t;
+    use_sub_pages(t, ~u32{0});
+    u64 expected = 0;
+    SUBCASE("miss") {
+        t.write(sub_page_tables + 0x1000, 0);
+        expected = bit(11);
+    }
+    SUBCASE("reserved bit of an upper entry") {
+        t.write(sub_page_tables + 0x2000, t.read(sub_page_tables + 0x2000) | 2);
+    }
+    SUBCASE("reserved bit of the last entry") { t.write(sub_page_tables + 0x3000 + 8 * (page >> 12), 3); }
+    store_at(t, 0x80);
+    EXITED(t, ExitReason::spp_related_event);
+    CHECK(t.qualification() == expected);
+    CHECK(t.get(F::guest_physical_address) == page + 0x80);
+    CHECK(t.get(F::guest_linear_address) == page + 0x80);
+    CHECK(t.guest_rip() == Harness::code_address);
+}

@@ -31,6 +31,16 @@ const ConditionalCase conditional[] = {
          t.on(secondary::enable_rdtscp);
          t.on(primary::rdtsc_exiting);
      }},
+    {"66 0f ae f1", "tpause ecx", ExitReason::tpause,
+     [](T& t) {
+         t.on(secondary::enable_user_wait_and_pause);
+         t.on(primary::rdtsc_exiting);
+     }},
+    {"f2 0f ae f1", "umwait ecx", ExitReason::umwait,
+     [](T& t) {
+         t.on(secondary::enable_user_wait_and_pause);
+         t.on(primary::rdtsc_exiting);
+     }},
     {"0f 33", "rdpmc", ExitReason::rdpmc, [](T& t) { t.on(primary::rdpmc_exiting); }},
     {"f3 90", "pause", ExitReason::pause, [](T& t) { t.on(primary::pause_exiting); }},
     {"0f 01 c8", "monitor", ExitReason::monitor, [](T& t) { t.on(primary::monitor_exiting); }},
@@ -83,9 +93,10 @@ TEST_CASE("Conditional exits: with their control and only then, at the instructi
             } else if (c.reason == ExitReason::hlt) {
                 CHECK(t.cpu.in_guest);
                 CHECK(t.cpu.activity == Activity::hlt);
-            } else if (c.reason == ExitReason::rdtscp || c.reason == ExitReason::rdpmc) {
-                CHECK(t.cpu.in_guest); // #UD, #GP: the guest's handler halts
-                CHECK(t.vector_reached() == (c.reason == ExitReason::rdpmc ? 13 : 6));
+            } else if (c.reason == ExitReason::rdtscp || c.reason == ExitReason::tpause ||
+                       c.reason == ExitReason::umwait) {
+                CHECK(t.cpu.in_guest); // #UD: the guest's handler halts
+                CHECK(t.vector_reached() == 6);
             } else {
                 EXITED(t, ExitReason::cpuid);
                 CHECK(t.guest_rip() == Harness::code_address + length);
@@ -202,6 +213,18 @@ TEST_CASE("Faults that outrank exits: CPL, CR4.TSD, disabled instructions [SDM 3
     CHECK(vector_of("66 0f 38 82 0b", "invpcid rcx, xmmword ptr [rbx]",
                     [](T& t) { t.on(secondary::enable_invpcid); }) == 13);
     CHECK(vector_of("0f c7 2b", "xsaves [rbx]", nothing) == 6);
+    CHECK(vector_of("f3 0f ae f0", "umonitor rax", nothing) == 6);
+    CHECK(vector_of("66 0f ae f1", "tpause ecx",
+                    [](T& t) { t.set(F::guest_cr4, t.get(F::guest_cr4) | CR4::TSD); }) == 6);
+    CHECK(vector_of("66 0f ae f1", "tpause ecx", [](T& t) {
+              t.on(secondary::enable_user_wait_and_pause);
+              t.set(F::guest_cr4, t.get(F::guest_cr4) | CR4::TSD);
+          }) == 13);
+    CHECK(vector_of("66 0f ae f1", "tpause ecx", [](T& t) {
+              t.on(secondary::enable_user_wait_and_pause);
+              t.on(primary::rdtsc_exiting);
+              t.cpu.r[RCX] = 2; // reserved bits fault only where it does not exit
+          }) == -68);
     // MOV DR is the exception: its exit comes before the #GP of CPL.
     CHECK(vector_of("0f 21 f9", "mov rcx, dr7", nothing) == 13);
     CHECK(vector_of("0f 21 f9", "mov rcx, dr7", [](T& t) { t.on(primary::mov_dr_exiting); }) == -29);

@@ -109,7 +109,8 @@ void Machine::describe() {
     image_.cr4_fixed1 = rdmsr(0x489);
     image_.ept_vpid = rdmsr(0x48C);
     image_.efer_bits = EFER::SCE | EFER::LME | EFER::LMA | EFER::NXE;
-    image_.debugctl_bits = 3; // LBR, BTF
+    image_.debugctl_bits = 0x1803;           // LBR, BTF, and freezing on a PMI
+    image_.perf_global_bits = 0x7'0000'000F; // four general and three fixed counters
     image_.physical_bits = t_.model.physical_bits;
     image_.linear_bits = t_.model.has(Feature::LA57) ? 57 : 48;
     image_.revision = static_cast<u32>(rdmsr(0x480)) & 0x7FFF'FFFF;
@@ -196,13 +197,19 @@ void Machine::combine(Random& random) {
     constexpr F areas[][2] = {{F::vm_entry_msr_load_address, F::vm_entry_msr_load_count},
                               {F::vm_exit_msr_load_address, F::vm_exit_msr_load_count},
                               {F::vm_exit_msr_store_address, F::vm_exit_msr_store_count}};
-    constexpr F addresses[] = {F::address_of_io_bitmap_a,   F::address_of_msr_bitmaps,
-                               F::virtual_apic_address,     F::pml_address,
-                               F::eptp_list_address,        F::vmread_bitmap_address,
-                               F::vmwrite_bitmap_address,   F::virtualization_exception_information_address,
-                               F::apic_access_address,      F::posted_interrupt_descriptor_address,
+    constexpr F addresses[] = {F::address_of_io_bitmap_a,
+                               F::address_of_msr_bitmaps,
+                               F::virtual_apic_address,
+                               F::pml_address,
+                               F::eptp_list_address,
+                               F::vmread_bitmap_address,
+                               F::vmwrite_bitmap_address,
+                               F::virtualization_exception_information_address,
+                               F::sub_page_permission_table_pointer,
+                               F::apic_access_address,
+                               F::posted_interrupt_descriptor_address,
                                F::pid_pointer_table_address};
-    switch (r % 18) {
+    switch (r % 21) {
     case 0:
         also(F::vm_entry_interruption_information, 0x8000'0000 | part(8, 0x1000));
         also(F::guest_interruptibility_state, u64{1} << part(20, 5));
@@ -262,8 +269,27 @@ void Machine::combine(Random& random) {
         also_set(F::primary_vm_exit_controls, 0x8'0000);
         also(r & bit(8) ? F::guest_ia32_pat : F::host_ia32_pat, part(16, 9) << 8 * part(24, 8));
         break;
+    case 19: // posted interrupts
+        also_set(F::pin_based_vm_execution_controls, 0x81);
+        also_set(F::primary_processor_based_vm_execution_controls, 0x8020'0000);
+        also_set(F::secondary_processor_based_vm_execution_controls, 0x200);
+        also_set(F::primary_vm_exit_controls, 0x8000);
+        also(F::posted_interrupt_notification_vector, part(8, 0x180));
+        also(F::posted_interrupt_descriptor_address, edge + part(20, 4) * 0x20 + part(24, 2) * 0x1000);
+        break;
+    case 18: // IPI virtualization
+        also_set(F::primary_processor_based_vm_execution_controls, 0x22'0000);
+        also(F::tertiary_processor_based_vm_execution_controls, 0x10);
+        also(F::pid_pointer_table_address, edge + part(8, 3) * 8);
+        also(F::last_pid_pointer_index, part(16, 0x400));
+        break;
     case 16:
-        also_set(F::vm_entry_controls, 0x40'0000);
+        also_set(F::vm_entry_controls, r & bit(6) ? 0x40'0000 : 0x2000);
+        also_set(F::primary_vm_exit_controls, r & bit(5) ? 0x1000 : 0);
+        also(F::guest_ia32_perf_global_ctrl, u64{1} << part(12, 40));
+        also(F::host_ia32_perf_global_ctrl, u64{1} << part(20, 40));
+        if (r & bit(4)) also_set(F::primary_vm_exit_controls, 0x2000'0000);
+        also(F::host_ia32_pkrs, u64{1} << part(30, 36));
         also(F::guest_ia32_pkrs, part(8, u64{1} << part(40, 40)));
         if (r & bit(7))
             also(F::primary_vm_exit_controls, t_.get(F::primary_vm_exit_controls) & ~u64{0x20'0200});

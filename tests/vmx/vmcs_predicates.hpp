@@ -19,7 +19,7 @@ struct VmcsImage {
     u64 msr_pin = 0, msr_proc = 0, msr_proc2 = 0, msr_exit = 0, msr_entry = 0;
     u64 msr_proc3 = 0, msr_exit2 = 0, msr_vmfunc = 0;
     u64 misc = 0, ept_vpid = 0, cr0_fixed0 = 0, cr0_fixed1 = 0, cr4_fixed0 = 0, cr4_fixed1 = 0;
-    u64 efer_bits = 0, debugctl_bits = 0;
+    u64 efer_bits = 0, debugctl_bits = 0, perf_global_bits = 0;
     unsigned physical_bits = 46, linear_bits = 57;
     u32 revision = 0;
     bool lma = true;

@@ -82,6 +82,8 @@ constexpr Predicate guest_table[] = {
      [](const I& s) {
          return canonical(s, s[F::guest_ia32_sysenter_esp]) && canonical(s, s[F::guest_ia32_sysenter_eip]);
      }},
+    {"guest.perf_global_ctrl", guest,
+     [](const I& s) { return !s.entry(13) || (s[F::guest_ia32_perf_global_ctrl] & ~s.perf_global_bits) == 0; }},
     {"guest.pat", guest,
      [](const I& s) {
          for (unsigned i = 0; i < 8; ++i) {
