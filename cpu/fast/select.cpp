@@ -49,7 +49,8 @@ bool fill_memory(const Insn& insn, u16 offset, Op& op) {
 bool select_fast(const Insn& insn, u16 offset, Op& op) {
     if (insn.row->intercept != Intercept::none || insn.row->fault || insn.repeat != Repeat::none) return false;
     static constexpr decltype(&fast::select_alu) groups[] = {fast::select_move,  fast::select_alu,   fast::select_branch,
-                                                             fast::select_stack, fast::select_shift, fast::select_bits};
+                                                             fast::select_stack, fast::select_shift, fast::select_bits,
+                                                             fast::select_vector};
     for (const auto select : groups)
         if (const Handler handler = select(insn, offset, op)) {
             op.handler = handler;

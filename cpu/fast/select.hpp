@@ -32,5 +32,6 @@ Handler select_shift(const Insn& insn, u16 offset, Op& op);
 Handler select_branch(const Insn& insn, u16 offset, Op& op);
 Handler select_stack(const Insn& insn, u16 offset, Op& op);
 Handler select_bits(const Insn& insn, u16 offset, Op& op);
+Handler select_vector(const Insn& insn, u16 offset, Op& op);
 
 }  // namespace exeunt::fast

@@ -7,10 +7,9 @@ namespace exeunt::sse {
 // ---- Checks
 // ----------------------------------------------------------------------------------------------------
 
-Stop sse_unavailable(const Cpu& cpu, const Insn& insn) {
+Stop sse_unavailable(const Cpu& cpu, bool vex) {
     constexpr u64 wanted = XCR0::SSE | XCR0::AVX;
-    const bool undefined = insn.vex
-                               ? !(cpu.control.cr4 & CR4::OSXSAVE) || (cpu.control.xcr0 & wanted) != wanted
+    const bool undefined = vex ? !(cpu.control.cr4 & CR4::OSXSAVE) || (cpu.control.xcr0 & wanted) != wanted
                                : (cpu.control.cr0 & CR0::EM) || !(cpu.control.cr4 & CR4::OSFXSR);
     return undefined ? undefined_opcode() : exception(Vector::NM);
 }
@@ -41,8 +40,8 @@ namespace {
 constexpr unsigned checked_alignment = 16;
 
 template <class V>
-Result<u64> vector_address(Cpu& cpu, const Insn& insn, Aligned aligned, AccessType type) {
-    const u64 at = TRY(cpu.linear(insn.memory.segment, cpu.effective_address(insn), V::bytes, type));
+Result<u64> vector_address(Cpu& cpu, Seg segment, u64 offset, Aligned aligned, AccessType type) {
+    const u64 at = TRY(cpu.linear(segment, offset, V::bytes, type));
     if (aligned == Aligned::yes && (at & (V::bytes - 1))) return general_protection(0);
     return at;
 }
@@ -50,8 +49,8 @@ Result<u64> vector_address(Cpu& cpu, const Insn& insn, Aligned aligned, AccessTy
 } // namespace
 
 template <class V>
-Result<V> load_whole(Cpu& cpu, const Insn& insn, Aligned aligned) {
-    const u64 at = TRY(vector_address<V>(cpu, insn, aligned, AccessType::read));
+Result<V> load_at(Cpu& cpu, Seg segment, u64 offset, Aligned aligned) {
+    const u64 at = TRY(vector_address<V>(cpu, segment, offset, aligned, AccessType::read));
     const u64 wrap = cpu.code64() ? ~u64{0} : 0xFFFF'FFFF;
     TRY(cpu.check_alignment(at, checked_alignment));
     V v;
@@ -62,12 +61,12 @@ Result<V> load_whole(Cpu& cpu, const Insn& insn, Aligned aligned) {
     }
     return v;
 }
-template Result<Xmm> load_whole(Cpu&, const Insn&, Aligned);
-template Result<Ymm> load_whole(Cpu&, const Insn&, Aligned);
+template Result<Xmm> load_at(Cpu&, Seg, u64, Aligned);
+template Result<Ymm> load_at(Cpu&, Seg, u64, Aligned);
 
 template <class V>
-Result<void> store_whole(Cpu& cpu, const Insn& insn, const V& value, Aligned aligned) {
-    const u64 at = TRY(vector_address<V>(cpu, insn, aligned, AccessType::write));
+Result<void> store_at(Cpu& cpu, Seg segment, u64 offset, const V& value, Aligned aligned) {
+    const u64 at = TRY(vector_address<V>(cpu, segment, offset, aligned, AccessType::write));
     u64 raw[V::bytes / 8];
     for (unsigned i = 0; i < V::bytes / 8; ++i) raw[i] = PhysicalMemory::little_endian(value.q[i]);
     if (u8* p = modify_fast<decltype(raw)>(cpu, at)) [[likely]] {
@@ -77,8 +76,8 @@ Result<void> store_whole(Cpu& cpu, const Insn& insn, const V& value, Aligned ali
     TRY(cpu.check_alignment(at, checked_alignment));
     return cpu.store_linear_bytes(at, raw, sizeof raw);
 }
-template Result<void> store_whole(Cpu&, const Insn&, const Xmm&, Aligned);
-template Result<void> store_whole(Cpu&, const Insn&, const Ymm&, Aligned);
+template Result<void> store_at(Cpu&, Seg, u64, const Xmm&, Aligned);
+template Result<void> store_at(Cpu&, Seg, u64, const Ymm&, Aligned);
 
 template <class V>
 Result<V> load_vector(Cpu& cpu, const Insn& insn, unsigned i) {

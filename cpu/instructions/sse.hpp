@@ -119,7 +119,7 @@ template <class F, class V, class... Rest>
 // ---- Checks
 // ----------------------------------------------------------------------------------------------------
 
-[[gnu::cold]] Stop sse_unavailable(const Cpu& cpu, const Insn& insn);
+[[gnu::cold]] Stop sse_unavailable(const Cpu& cpu, bool vex);
 
 /// Instructions that touch vector registers or MXCSR. SDM 3A Table 13-1, 13.5.1; SDM 2A 2.4: VEX forms
 /// depend on CR4.OSXSAVE and XCR0 instead of CR0.EM and CR4.OSFXSR.
@@ -133,7 +133,7 @@ template <class F, class V, class... Rest>
 }
 [[gnu::always_inline]] inline Result<void> sse_available(const Cpu& cpu, const Insn& insn) {
     if (insn.vex ? !is_avx_available(cpu) : !is_sse_available(cpu)) [[unlikely]]
-        return sse_unavailable(cpu, insn);
+        return sse_unavailable(cpu, insn.vex);
     return {};
 }
 /// Instructions that touch MMX registers: no emulation, no task switch pending, no x87 exception pending.
@@ -197,9 +197,18 @@ inline Aligned legacy_alignment(const Insn& insn) { return insn.vex ? Aligned::n
 
 /// V is Xmm or Ymm.
 template <class V>
-Result<V> load_whole(Cpu& cpu, const Insn& insn, Aligned aligned);
+Result<V> load_at(Cpu& cpu, Seg segment, u64 offset, Aligned aligned);
 template <class V>
-Result<void> store_whole(Cpu& cpu, const Insn& insn, const V& value, Aligned aligned);
+Result<void> store_at(Cpu& cpu, Seg segment, u64 offset, const V& value, Aligned aligned);
+/// The memory operand.
+template <class V>
+Result<V> load_whole(Cpu& cpu, const Insn& insn, Aligned aligned) {
+    return load_at<V>(cpu, insn.memory.segment, cpu.effective_address(insn), aligned);
+}
+template <class V>
+Result<void> store_whole(Cpu& cpu, const Insn& insn, const V& value, Aligned aligned) {
+    return store_at(cpu, insn.memory.segment, cpu.effective_address(insn), value, aligned);
+}
 
 /// The memory operand as a number of T's size.
 template <class T>

@@ -177,3 +177,28 @@ TEST_CASE("fast handlers agree with the general ones in 32-bit mode") {
 TEST_CASE("fast handlers agree with the general ones in real-address mode") {
     compare_modes(Mode::real, 3, 8000);
 }
+
+TEST_CASE("fast handlers of vector moves ask whether the instruction may be executed [SDM 3A 13.1.1, 13.5.1]") {
+    for (const char* bytes : {"0f 28 ca", "0f 28 0b", "0f 11 0b", "f2 0f 10 0b", "66 0f 6e c8", "f3 0f 11 0b",
+                              "c5 f8 28 ca", "c5 fc 10 0b", "c5 fe 7f 0b", "c5 fb 10 0b", "c5 f9 7e c8"}) {
+        CAPTURE(bytes);
+        const bool vex = bytes[0] == 'c';
+        for (const bool switched : {true, false}) {
+            Harness t;
+            t.cpu.control.cr4 |= CR4::OSXSAVE;
+            t.cpu.control.xcr0 = XCR0::X87 | XCR0::SSE | XCR0::AVX;
+            if (switched) {
+                t.cpu.control.cr0 |= CR0::TS;
+            } else if (vex) {
+                t.cpu.control.xcr0 &= ~XCR0::AVX;
+            } else {
+                t.cpu.control.cr4 &= ~CR4::OSFXSR;
+            }
+            t.cpu.r[RBX] = data;
+            t.cpu.mode_changed();
+            t.place(code(bytes));
+            t.run(1);
+            CHECK(t.vector_reached() == (switched ? 7 : 6));
+        }
+    }
+}
