@@ -59,7 +59,7 @@ def command(arguments, cpus):
     return line if arguments.no_trace else line + ["--trace", "trace"]
 
 
-def check_serial(path, cpus, vendor):
+def check_serial(path, cpus, vendor, expected):
     text = path.read_text(errors="replace").replace("\r", "")
     for alarm in ALARMS:
         found = re.search(f"^.*(?:{alarm}).*$", text, re.MULTILINE)
@@ -73,6 +73,9 @@ def check_serial(path, cpus, vendor):
         if not found:
             raise Failed(f"{path}: no line {pattern!r} after offset {position}")
         position = found.end()
+    for pattern in expected:
+        if not re.search(pattern, text, re.MULTILINE):
+            raise Failed(f"{path}: no line {pattern!r}")
 
 
 def run(arguments, cpus, folder):
@@ -94,7 +97,7 @@ def run(arguments, cpus, folder):
     if status != 0:
         why = "no end in time" if status is None else EXIT_STATUS.get(status, "")
         raise Failed(f"{folder}: exit status {status} ({why})\n{tail(folder / 'output.txt')}")
-    check_serial(folder / "serial.txt", cpus, arguments.vendor)
+    check_serial(folder / "serial.txt", cpus, arguments.vendor, arguments.expect)
 
 
 def files(folder):
@@ -139,6 +142,8 @@ def main():
     parser.add_argument("--vendor", default="kvm-intel", choices=("kvm-intel", "kvm-amd"))
     parser.add_argument("--memory", default="512M")
     parser.add_argument("--append", default="", help="added to the kernel command line")
+    parser.add_argument("--expect", action="append", default=[], metavar="REGEX",
+                        help="some line of the serial output must match it, too; may be repeated")
     parser.add_argument("--limit", type=int, default=60_000_000_000, metavar="TICKS")
     parser.add_argument("--timeout", type=float, default=1200, metavar="SECONDS", help="of one run")
     parser.add_argument("--no-trace", action="store_true")

@@ -1,14 +1,8 @@
 /* Programs that kvm_vmm.c copies into the memory of its virtual machines. Ports: 10H takes a result (EAX),
  * 11H gives a number, 12H takes a string, 13H asks for an interrupt, 14H says that interrupts are done.
  * Addresses (guest-physical and linear alike) are those of the layout in vm.h. */
-.intel_syntax noprefix
-.section .rodata
+#include "guest.inc"
 
-.set PORT_RESULT, 0x10
-.set PORT_NUMBER, 0x11
-.set PORT_STRING, 0x12
-.set PORT_INTERRUPT, 0x13
-.set PORT_DONE, 0x14
 .set MMIO, 0xD0000000
 .set TOUCH, 0x1000000
 .set TOUCH_PAGES, 4096
@@ -22,16 +16,6 @@
 .set DONE, 0x50010
 .set RECEIVED, 0x50040
 .set KVM_SIGNATURE_LEAF, 0x40000000
-
-.macro PROGRAM name
-.balign 16
-.globl \name
-\name:
-.endm
-.macro END name
-.globl \name\()_end
-\name\()_end:
-.endm
 
 /* ---- real mode, at 0000:1000 ---- */
 .code16
@@ -111,11 +95,6 @@ END guest_real
 
 /* ---- 64-bit mode, at 10000H ---- */
 .code64
-.macro RESULT
-    mov edx, PORT_RESULT
-    out dx, eax
-.endm
-
 PROGRAM guest_long
     xor r8d, r8d                        /* 1000 times CPUID */
     mov r9d, 1000

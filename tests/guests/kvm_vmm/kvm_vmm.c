@@ -28,6 +28,8 @@ PROGRAM(guest_steps);
 PROGRAM(guest_dirty);
 PROGRAM(guest_smp);
 PROGRAM(guest_ipis);
+PROGRAM(guest_nested_vmx);
+PROGRAM(guest_nested_svm);
 
 static int passed, failed;
 int kvm;
@@ -54,10 +56,15 @@ _Noreturn void give_up(const char* what) {
 
 static uint32_t rotate(uint32_t value, int count) { return value << count | value >> (32 - count); }
 
-static uint32_t cpuid_checksum(int times) {
+static const struct kvm_cpuid_entry2* cpuid_leaf(uint32_t function) {
     const struct kvm_cpuid_entry2* leaf = NULL;
     for (uint32_t i = 0; i < cpuid->nent; i++)
-        if (cpuid->entries[i].function == 0x40000000) leaf = &cpuid->entries[i];
+        if (cpuid->entries[i].function == function) leaf = &cpuid->entries[i];
+    return leaf;
+}
+
+static uint32_t cpuid_checksum(int times) {
+    const struct kvm_cpuid_entry2* leaf = cpuid_leaf(0x40000000);
     uint32_t sum = 0;
     for (int i = 0; leaf && i < times; i++) sum = ((sum + leaf->ebx) ^ leaf->ecx) + leaf->edx;
     return sum;
@@ -340,6 +347,44 @@ static void test_ipis(int count, uint32_t mode) {
     end_vm(&vm);
 }
 
+/* What guest_nested.S gives: its rounds by hand. */
+static void nested_results(uint32_t results[7]) {
+    memset(results, 0, 7 * sizeof results[0]);
+    uint32_t sum = 0;
+    for (uint32_t round = 1; results[3] < 25; round++) {
+        const uint32_t eax = 3 * round + 1;
+        sum = (((sum + eax) ^ rotate(eax, 9)) + 0x11) ^ 0x2200;
+        results[0]++;
+        if (round % 2 == 0) sum ^= 0x5A5A5A5A, results[1]++;
+        if (round % 4 == 0) results[5] = rotate(results[5], 5) + sum + 0x30, results[2]++;
+        if (round % 8 == 0) results[3]++;
+    }
+    results[4] = sum;
+}
+
+/* A hypervisor as guest, where KVM offers it VMX or SVM. */
+static void test_nested(void) {
+    const struct kvm_cpuid_entry2* basic = cpuid_leaf(1);
+    const struct kvm_cpuid_entry2* extended = cpuid_leaf(0x80000001);
+    const bool vmx = basic && basic->ecx >> 5 & 1, svm = extended && extended->ecx >> 2 & 1;
+    if (!vmx && !svm) return;
+    struct Vm vm = make_vm(false);
+    if (vmx)
+        load(&vm, LONG_CODE, guest_nested_vmx, guest_nested_vmx_end);
+    else
+        load(&vm, LONG_CODE, guest_nested_svm, guest_nested_svm_end);
+    struct Vcpu vcpu = make_vcpu(&vm, 0);
+    start_long(&vcpu, 0);
+    uint32_t expected[7];
+    nested_results(expected);
+    const uint32_t* is = vcpu.results;
+    const bool good = run_to_hlt(&vcpu) && !memcmp(is, expected, sizeof expected);
+    check(good, "nested: L2 exits cpuid %u, vmcall %u, io %u, hlt %u", is[0], is[1], is[2], is[3]);
+    if (!good) printf("     checksums 0x%08x, 0x%08x, unexpected exit 0x%x\n", is[4], is[5], is[6]);
+    end_vcpu(&vcpu);
+    end_vm(&vm);
+}
+
 /* ---- start ---- */
 
 static int open_kvm(void) {
@@ -386,6 +431,7 @@ int main(int argc, char** argv) {
     test_several_cpus(vcpus);
     test_ipis(vcpus < 2 ? 2 : vcpus, 0);
     test_ipis(vcpus < 2 ? 2 : vcpus, X2APIC);
+    test_nested();
     printf("kvm_vmm: %d passed, %d failed\n", passed, failed);
     return failed != 0;
 }
