@@ -203,7 +203,7 @@ bool Cpu::must_step() const {
 /// A direct branch in 64-bit mode to an address that is not canonical faults itself; only a fall-through faults where
 /// it arrives. SDM 2A JMP, Jcc.
 void Cpu::refuse_branch() {
-    if (!open_link || open_link != &current_block->link[1]) return;
+    if (open_link != &current_block->link[1]) return;
     const auto branch = std::find_if(current_block->ops.rbegin(), current_block->ops.rend(),
                                      [](const Op& op) { return op.length != 0; });
     rip = r[MemoryOperand::rip_register] + branch->offset;
@@ -241,7 +241,7 @@ Stop Cpu::execute_block(bool single) {
     stepped_length_ = block->bytes;
     const Op* op = enter(*this, block, rip);
     while (op) op = op->handler(*this, op);
-    if (code64() && !canonical(rip)) [[unlikely]]
+    if (open_link && code64() && !canonical(rip)) [[unlikely]]
         refuse_branch();
     current_block = nullptr;
     return block_stop;
@@ -376,6 +376,7 @@ i64 Cpu::chain_ticks() const {
 }
 
 RunEnd Cpu::run(Tick start, Tick deadline) {
+    PerformanceMonitor* const counters = performance.get();
     busy_ = cycles();
     run_start_ = start;
     deadline_ = deadline;
@@ -395,7 +396,8 @@ RunEnd Cpu::run(Tick start, Tick deadline) {
                 attention_ = true;
                 return RunEnd::deadline;
             }
-            if (performance && performance->deadline() <= now()) performance->update();
+            if (counters && counters->deadline() != never && counters->deadline() <= now()) [[unlikely]]
+                counters->update();
             const Result<void> event = boundary();
             if (!event.ok()) {
                 attention_ = true;
@@ -416,7 +418,7 @@ RunEnd Cpu::run(Tick start, Tick deadline) {
                 return RunEnd::yielded;
             }
             own_deadline_ = in_guest ? virtualization->next_deadline(*this) : never;
-            if (performance) own_deadline_ = std::min(own_deadline_, performance->deadline());
+            if (counters) own_deadline_ = std::min(own_deadline_, counters->deadline());
         }
         if (remaining <= 0) {
             attention_ = true;
