@@ -180,3 +180,17 @@ TEST_CASE("An exit from IA-32e mode to a 32-bit host: VMX abort 6 [SDM 3C 27.5, 
     CHECK(!t.vmx.operating());
     CHECK(t.cpu.activity == Activity::shutdown);
 }
+
+TEST_CASE(
+    "An exit to a host with PAE paging whose PDPTEs have reserved bits: VMX abort 2 [SDM 3C 27.5.4, 27.7]") {
+    T t;
+    t.host32();
+    t.set(F::host_cr4, t.get(F::host_cr4) | CR4::PAE);
+    t.set(F::host_cr3, 0x9000);
+    t.write(0x9000, 1 | bit(5));
+    REQUIRE(t.enter() == entered());
+    (void)t.vmx.exit({.reason = ExitReason::external_interrupt});
+    CHECK(t.read(T::vmcs_region + 4, 4) == 2);
+    CHECK(!t.vmx.operating());
+    CHECK(t.cpu.activity == Activity::shutdown);
+}
