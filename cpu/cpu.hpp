@@ -199,6 +199,8 @@ struct Cpu : CpuState {
     /// Explicit operand `i`: register, memory or immediate of at most 8 bytes, zero-extended.
     Result<u64> read_operand(const Insn& insn, unsigned i);
     Result<void> write_operand(const Insn& insn, unsigned i, u64 value);
+    /// Asks the extension about a bus lock: a locked access that crosses a line of 64 bytes.
+    Result<void> note_bus_lock(const Insn& insn, const WriteTarget& target);
     /// For read-modify-write: the destination is known writable before anything is computed.
     struct Destination {
         u64 value = 0;

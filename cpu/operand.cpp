@@ -1,5 +1,6 @@
 // Registers, effective addresses, and the explicit operands of general handlers.
 #include "cpu/cpu.hpp"
+#include "cpu/mnemonic.hpp"
 
 namespace exeunt {
 
@@ -43,11 +44,20 @@ Result<void> Cpu::write_operand(const Insn& insn, unsigned i, u64 value) {
     return {};
 }
 
+/// APM 2 7.3.2 "Access Atomicity": within a line a lock stays in the cache. XCHG locks without the prefix.
+Result<void> Cpu::note_bus_lock(const Insn& insn, const WriteTarget& target) {
+    const bool locked = insn.lock || insn.mnemonic == ZYDIS_MNEMONIC_XCHG;
+    const bool crosses = (target.linear & 63) + target.bytes > 64;
+    if (!locked || !crosses) return {};
+    return ask(insn, Intercept::bus_lock);
+}
+
 Result<Cpu::Destination> Cpu::modify_operand(const Insn& insn, unsigned i) {
     const Operand& o = insn.operand[i];
     Destination d;
     if (o.kind == OperandKind::memory) {
         d.target = TRY(prepare_write(insn.memory.segment, effective_address(insn), o.bytes));
+        TRY(note_bus_lock(insn, *d.target));
         d.value = TRY(read_target(*d.target));
     } else {
         d.value = TRY(read_operand(insn, i));

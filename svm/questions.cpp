@@ -61,6 +61,14 @@ bool Svm::pause_exits() {
     return false;
 }
 
+/// 15.14.5 "Bus Lock Threshold": as many as the counter says go by; then there is an exit before each.
+Result<void> Svm::bus_lock() {
+    if (!cpu_.has(Feature::BusLockThreshold)) return {};
+    if (bus_lock_counter_ == 0) return exit({.code = ExitCode::BUSLOCK});
+    --bus_lock_counter_;
+    return {};
+}
+
 Result<void> Svm::instruction(Cpu& cpu, const Insn& insn, Intercept what) {
     const u64 code = codes[static_cast<std::size_t>(what)];
     const bool assists = cpu.has(Feature::DecodeAssists);
@@ -69,6 +77,7 @@ Result<void> Svm::instruction(Cpu& cpu, const Insn& insn, Intercept what) {
         if (!pause_exits()) return {};
         break;
     case Intercept::hlt: return hlt(insn);
+    case Intercept::bus_lock: return bus_lock();
     case Intercept::mwait:
         if (cpu.monitor_armed && intercepts(ExitCode::MWAIT_CONDITIONAL))
             return instruction_exit(insn, ExitCode::MWAIT_CONDITIONAL);

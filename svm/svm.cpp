@@ -114,6 +114,7 @@ void Svm::visit(StateVisitor& visitor) {
     visitor.value("interrupt_control", interrupt_control_);
     visitor.value("pause_count", pause_count_);
     visitor.value("last_pause", last_pause_);
+    visitor.value("bus_lock_counter", bus_lock_counter_);
     visitor.enter("host");
     static constexpr const char* names[] = {"es", "cs", "ss", "ds"};
     for (unsigned i = 0; i < 4; ++i) {
@@ -143,10 +144,12 @@ void Svm::visit(StateVisitor& visitor) {
     if (cpu_.in_guest) { // what the guest's controls imply
         const u64 interrupt_control = interrupt_control_, pause_count = pause_count_;
         const Tick last_pause = last_pause_;
+        const u16 bus_lock_counter = bus_lock_counter_;
         derive_controls();
         interrupt_control_ = interrupt_control;
         pause_count_ = pause_count;
         last_pause_ = last_pause;
+        bus_lock_counter_ = bus_lock_counter;
         cpu_.intercepted = intercepted_;
         cpu_.undefined.reset();
         avic_.load(guest_, interrupt_control_);

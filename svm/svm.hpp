@@ -2,7 +2,8 @@
 // (cpu/virtualization.hpp). APM 2 ch. 15 "Secure Virtual Machine".
 //
 // Not modelled: SMM (an intercepted SMI exits; no other is taken), the TPM and the protection against DMA of
-// SKINIT, shadow stacks and their check, performance counter and IBS virtualization, bus lock threshold, SEV.
+// SKINIT, shadow stacks and their check, performance counter and IBS virtualization, bus locks of uncacheable memory
+// and of page walks, SEV.
 // Scaling of MPERF by TSC_RATIO. None of what has a CPUID bit is offered.
 #pragma once
 
@@ -127,6 +128,7 @@ private:
     bool msr_exits(u32 index, bool write) const;
     Result<void> msr(const Insn& insn, u32 index, bool write);
     bool pause_exits();
+    Result<void> bus_lock();
     bool physical_interrupts_enabled() const;
     bool virtual_gif() const { return !has_vgif() || (interrupt_control_ & VMCB::INT::V_GIF); }
     bool virtual_interrupt_pending() const;
@@ -207,6 +209,7 @@ private:
     u32 asid_ = 0;
     u64 pause_count_ = 0;
     Tick last_pause_ = 0;
+    u16 bus_lock_counter_ = 0;
     InterceptSet intercepted_; ///< of words_
     std::optional<SvmExit> trap_;
 

@@ -42,6 +42,7 @@ void Svm::save_guest(VmcbView memory) {
     if (nested_paging()) put(VMCB::g_pat, cpu_.pat);
     const u64 control = guest_.get(VMCB::interrupt_control);
     put(VMCB::interrupt_control, (control & ~VMCB::INT::state) | (interrupt_control_ & VMCB::INT::state));
+    if (cpu_.has(Feature::BusLockThreshold)) put(VMCB::bus_lock_counter, bus_lock_counter_);
     if (spec_ctrl_) put(VMCB::spec_ctrl, *spec_ctrl_);
     // Delivery of an event ended the shadow.
     put(VMCB::interrupt_shadow, u64{cpu_.shadow != Shadow::none && !cpu_.delivering});

@@ -22,8 +22,8 @@ constexpr Span spans[] = {
     {CleanGroup::SEG, 0x4CB, 1},         {CleanGroup::LBR, 0x670, 0x28},   {CleanGroup::AVIC, 0x098, 8},
     {CleanGroup::AVIC, 0x0E0, 8},        {CleanGroup::AVIC, 0x0F0, 16},    {CleanGroup::CR2, 0x640, 8},
     {CleanGroup::uncached, 0x05C, 4},    {CleanGroup::uncached, 0x068, 8}, {CleanGroup::uncached, 0x0A8, 8},
-    {CleanGroup::uncached, 0x0B8, 0x18}, {CleanGroup::uncached, 0x6E0, 8}, {CleanGroup::uncached, 0x570, 16},
-    {CleanGroup::uncached, 0x5D8, 8},    {CleanGroup::uncached, 0x5F8, 8},
+    {CleanGroup::uncached, 0x0B8, 0x18}, {CleanGroup::uncached, 0x6E0, 8}, {CleanGroup::uncached, 0x120, 2},
+    {CleanGroup::uncached, 0x570, 16},   {CleanGroup::uncached, 0x5D8, 8}, {CleanGroup::uncached, 0x5F8, 8},
 };
 
 /// Every field that VMRUN reads is in a span of its group.
@@ -123,6 +123,7 @@ void Svm::derive_controls() {
     asid_ = guest_.get(VMCB::guest_asid);
     pause_count_ = guest_.get(VMCB::pause_filter_count);
     last_pause_ = cpu_.now();
+    bus_lock_counter_ = guest_.get(VMCB::bus_lock_counter);
     if (!changed) return;
     intercepted_.reset();
     for (const InterceptRow& row : intercept_rows)

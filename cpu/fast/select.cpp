@@ -47,6 +47,7 @@ bool fill_memory(const Insn& insn, u16 offset, Op& op) {
 }  // namespace fast
 
 bool select_fast(const Insn& insn, u16 offset, Op& op) {
+    if (insn.lock) return false; // Cpu::note_bus_lock()
     if (insn.row->intercept != Intercept::none || insn.row->fault || insn.repeat != Repeat::none) return false;
     static constexpr decltype(&fast::select_alu) groups[] = {fast::select_move,  fast::select_alu,   fast::select_branch,
                                                              fast::select_stack, fast::select_shift, fast::select_bits,

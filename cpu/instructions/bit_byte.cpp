@@ -43,6 +43,7 @@ static Result<void> modify_bit(Cpu& cpu, const Insn& insn, Op op) {
     if (insn.operand[0].kind == OperandKind::memory) {
         const u64 address = bit_string_address(cpu, insn, offset);
         const WriteTarget target = TRY(cpu.prepare_write(insn.memory.segment, address, bytes));
+        TRY(cpu.note_bus_lock(insn, target));
         const u64 old = TRY(cpu.read_target(target));
         TRY(cpu.commit(target, op(old, bit(number))));
         cpu.flags.cf = test_bit(old, number);

@@ -399,6 +399,44 @@ TEST_CASE(
     LEFT(both, ExitCode::HLT);
 }
 
+// ---- Bus lock threshold ----
+
+TEST_CASE("Bus lock threshold: locked accesses that cross a line count down, then exit [APM 2 15.14.5]") {
+    struct Case {
+        const char* bytes;
+        const char* text;
+        u64 offset; ///< in a line of 64 bytes
+        bool locks;
+    };
+    const Case cases[] = {{"f0 ff 03", "lock inc [rbx]", 62, true},
+                          {"f0 ff 03", "lock inc [rbx]", 60, false},
+                          {"ff 03", "inc [rbx]", 62, false},
+                          {"48 87 03", "xchg [rbx], rax", 60, true}, // locked without the prefix
+                          {"f0 48 0f b1 13", "lock cmpxchg [rbx], rdx", 57, true},
+                          {"f0 0f ab 0b", "lock bts [rbx], ecx", 61, true},
+                          {"f0 0f c1 13", "lock xadd [rbx], edx", 63, true}};
+    for (const Case& c : cases)
+        for (const u64 counter : {0, 1}) {
+            CAPTURE(c.text);
+            T t;
+            t.intercept(ExitCode::BUSLOCK);
+            t.set(VMCB::bus_lock_counter, counter);
+            t.cpu.r[RBX] = T::data_address + c.offset;
+            t.cpu.r[RCX] = t.cpu.r[RDX] = 0;
+            t.guest(code(std::string(c.bytes) + " f4", std::string(c.text) + "; hlt"));
+            const bool exits = c.locks && counter == 0;
+            LEFT(t, exits ? ExitCode::BUSLOCK : ExitCode::HLT);
+            if (exits) CHECK(t.guest_rip() == T::code_address);
+            CHECK(t.get(VMCB::bus_lock_counter) == (c.locks ? 0 : counter));
+        }
+    T off;
+    off.set(VMCB::bus_lock_counter, 5);
+    off.cpu.r[RBX] = T::data_address + 62;
+    off.guest(code("f0 ff 03 f4", "lock inc [rbx]; hlt"));
+    LEFT(off, ExitCode::HLT);
+    CHECK(off.get(VMCB::bus_lock_counter) == 5);
+}
+
 // ---- TSC_RATIO and IGNNE ----
 
 TEST_CASE(

@@ -34,6 +34,9 @@ STEP(hlt, "HLT", "hlt", .code = VMEXIT_HLT, .length = 1)
 STEP(idle_hlt, "HLT with nothing pending", "hlt", .feature = 30 + 1, .code = VMEXIT_IDLE_HLT, .length = 1)
 STEP(idle_hlt_first, "HLT intercept before idle HLT's", "hlt", .feature = 30 + 1, .code = VMEXIT_HLT,
      .intercept = VMEXIT_IDLE_HLT, .length = 1)
+STEP(bus_lock, "a locked access across a line: one goes by",
+     "lea rbx, [rsp - 64] \n and rbx, -64 \n lock inc dword ptr [rbx - 2] \n 9: lock inc dword ptr [rbx - 2]",
+     .feature = 29 + 1, .code = VMEXIT_BUSLOCK, .before = {{bus_lock_counter, 1}}, .after = {{bus_lock_counter, 0}})
 STEP(invlpg, "INVLPG: the linear address", "mov ebx, 0x12345678 \n 9: invlpg [rbx]", .code = VMEXIT_INVLPG,
      .info1 = 0x12345678, .length = 3)
 STEP(invlpga, "INVLPGA", "invlpga", .code = VMEXIT_INVLPGA, .length = 3)
