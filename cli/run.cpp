@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <filesystem>
 #include <fmt/format.h>
 #include <memory>
 
@@ -62,9 +63,17 @@ void print_stats(Tick ticks, std::chrono::steady_clock::duration passed) {
                seconds > 0 ? static_cast<double>(ticks) / seconds / 1e6 : 0.0);
 }
 
+/// FILE, or "FILE TEXT": a multiboot module with its command line.
+ImageFile initrd_file(const std::string& argument) {
+    const std::size_t space = argument.find(' ');
+    std::error_code error;
+    if (space == std::string::npos || std::filesystem::exists(argument, error)) return {.path = argument};
+    return {.path = argument.substr(0, space), .text = argument.substr(space + 1)};
+}
+
 int run(RunOptions& options) {
     options.config.memory = parse_size(options.memory, "--memory");
-    for (const std::string& path : options.initrds) options.config.initrds.push_back({path, "", 0});
+    for (const std::string& argument : options.initrds) options.config.initrds.push_back(initrd_file(argument));
     if (!options.trace.empty() && options.config.drive.given()) hash_image(options.config.drive);
     Machine machine(options.config);
     std::unique_ptr<Recording> recording;
@@ -93,7 +102,7 @@ int run(RunOptions& options) {
 
 constexpr const char* footer = R"(The kernel is a Linux bzImage, a multiboot 1 or 2 image, an ELF file with a PVH entry, or any x86 ELF
 executable (entered in 32-bit protected mode, ELF64 in 64-bit mode, with the first 4 GiB mapped one to one).
-Multiboot images get each --initrd as a module; Linux gets them as one.
+Multiboot images get each --initrd as a module, with its command line when it is "FILE TEXT"; Linux gets them as one.
 
 The drive's file is never written: what the guest writes lives as long as the machine.
 
@@ -112,7 +121,7 @@ void add_run(CLI::App& app, Session& session) {
     verb->add_option("--cpus", o->config.cpus, "number of logical processors")->capture_default_str();
     verb->add_option("--memory", o->memory, "RAM, such as 512M or 8G")->capture_default_str();
     verb->add_option("--kernel", o->config.kernel.path, "image to start")->required()->type_name("FILE");
-    verb->add_option("--initrd", o->initrds, "initial RAM disk or multiboot module; may be repeated")
+    verb->add_option("--initrd", o->initrds, "initial RAM disk, or multiboot module as FILE or \"FILE TEXT\"; may be repeated")
         ->type_name("FILE")
         ->expected(1)
         ->take_all();

@@ -62,7 +62,9 @@ void read_pieces(ImageFile& image, Use use) {
 }
 
 json image_json(const ImageFile& image) {
-    return {{"path", image.path}, {"bytes", image.bytes}, {"xxh128", image.xxh128}};
+    json out = {{"path", image.path}, {"bytes", image.bytes}, {"xxh128", image.xxh128}};
+    if (!image.text.empty()) out["text"] = image.text;
+    return out;
 }
 
 /// Reads the members of one JSON object, each by its type, and refuses those that nobody asked for.
@@ -112,6 +114,7 @@ private:
         reader.read("path", image.path);
         reader.read("bytes", image.bytes);
         reader.read("xxh128", image.xxh128);
+        reader.read("text", image.text);
         reader.done();
     }
     const json* find(const char* key) {

@@ -14,9 +14,10 @@ namespace exeunt {
 
 /// A file that the machine reads, and what it was when it was read.
 struct ImageFile {
-    std::string path;
-    std::string xxh128;  ///< 32 hexadecimal digits; empty: not read yet
+    std::string path = {};
+    std::string xxh128 = {};  ///< 32 hexadecimal digits; empty: not read yet
     u64 bytes = 0;
+    std::string text = {};    ///< the command line of a multiboot module
 
     bool given() const { return !path.empty(); }
 };

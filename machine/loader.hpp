@@ -18,6 +18,7 @@ struct Cpu;
 struct Image {
     std::string name;
     std::span<const u8> bytes;
+    std::string text = {};  ///< the command line of a multiboot module
 };
 
 struct BootImages {

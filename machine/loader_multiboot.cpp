@@ -102,7 +102,8 @@ std::vector<MultibootModule> place_modules(const BootImages& images, Placement& 
         const u64 at = placement.allocate(std::max<u64>(bytes, 1), page_size, from, AddressMap::four_gib,
                                           "module " + initrd.name);
         placement.memory().write_bytes(Physical{at}, initrd.bytes.data(), bytes);
-        modules.push_back({at, at + bytes, base_name(initrd.name)});
+        const std::string name = base_name(initrd.name);
+        modules.push_back({at, at + bytes, initrd.text.empty() ? name : name + " " + initrd.text});
         from = at;
     }
     return modules;

@@ -161,7 +161,7 @@ void Machine::start_images() {
     BootImages images;
     images.kernel = {config_.kernel.path, kernel_};
     for (std::size_t i = 0; i < initrds_.size(); ++i)
-        images.initrds.push_back({config_.initrds[i].path, initrds_[i]});
+        images.initrds.push_back({config_.initrds[i].path, initrds_[i], config_.initrds[i].text});
     images.append = config_.append;
     const auto map = memory_map(memory_.low_ram_bytes(), memory_.high_ram_bytes());
     enter_image(processors_[0]->cpu, load_images(images, memory_, map, rsdp_));

@@ -13,13 +13,14 @@ TEST_CASE("configuration: JSON and back gives the same machine") {
     config.cpus = 3;
     config.memory = u64{5} << 30;
     config.kernel = {"k", "00112233445566778899aabbccddeeff", 77};
-    config.initrds = {{"a", "01", 1}, {"b", "02", 2}};
+    config.initrds = {{"a", "01", 1}, {"b", "02", 2, "console=hvc0"}};
     config.append = "x \"y\" \\ z";
     config.random_seed = ~u64{0};
     config.schedule = {.slice = 7, .seed = 8, .limit = 9};
     const MachineConfig back = MachineConfig::from_json(config.to_json(), "text");
     CHECK(back.to_json() == config.to_json());
     CHECK(back.initrds.at(1).xxh128 == "02");
+    CHECK(back.initrds.at(1).text == "console=hvc0");
     CHECK(back.schedule.limit == 9);
     CHECK(back.append == config.append);
 }
@@ -63,14 +64,14 @@ TEST_CASE("sizes: plain bytes and the suffixes K, M, G") {
 TEST_CASE("images: the hash is XXH3-128, and a file that changed since is refused") {
     const TemporaryFile file;
     file.write("abc");
-    ImageFile image{file.path, "", 0};
+    ImageFile image{.path = file.path};
     CHECK(read_image(image) == std::vector<u8>{'a', 'b', 'c'});
     CHECK(image.bytes == 3);
     CHECK(image.xxh128 == "06b05ab6733a618578af5f94892f3950");
     CHECK_NOTHROW(hash_image(image));
     file.write("abd");
     CHECK_THROWS_AS(read_image(image), BadInput);
-    ImageFile missing{"/no/such/file", "", 0}, directory{"/", "", 0};
+    ImageFile missing{.path = "/no/such/file"}, directory{.path = "/"};
     CHECK_THROWS_WITH_AS(read_image(missing), "/no/such/file: expected a readable file (No such file or directory)",
                          BadInput);
     CHECK_THROWS_WITH_AS(read_image(directory), "/: expected a file, not a directory", BadInput);

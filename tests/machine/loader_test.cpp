@@ -123,6 +123,14 @@ TEST_CASE("multiboot: each initrd is a module on a page of its own [Multiboot 0.
     CHECK(t.string(t.dword(list + 8)) == "initrd");
 }
 
+TEST_CASE("multiboot: a module's command line follows its name [Multiboot 0.6.96 3.3]") {
+    Loader t;
+    const std::vector<u8> kernel = multiboot_flat({}), module(3, 1);
+    const BootImages images{{"dir/kernel", kernel}, {{"dir/vmlinuz", module, "console=hvc0 ro"}}, ""};
+    const EntryState state = load_images(images, t.memory, t.map, t.rsdp);
+    CHECK(t.string(t.dword(t.dword(state.rbx + 24) + 8)) == "vmlinuz console=hvc0 ro");
+}
+
 TEST_CASE("multiboot: a header with a wrong checksum is none; requirements that are not known are refused") {
     Loader t;
     std::vector<u8> image = multiboot_flat({});
