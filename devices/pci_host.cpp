@@ -146,17 +146,17 @@ u32 PciHost::port_read(u16 port, unsigned size) {
     const unsigned byte = port - u32{data_port};
     if (port < data_port || byte + size > 4 || !(address_ >> 31) || extract(address_, 23, 16) != 0)
         return low32(low_mask(8 * size));
-    return config_read(extract(address_, 15, 8) & 0xFF, (address_ & 0xFC) + byte, size);
+    return config_read(extract(address_, 15, 8) & 0xFF, register_number() + byte, size);
 }
 
 void PciHost::port_write(u16 port, unsigned size, u32 value) {
     if (port == address_port && size == 4) {
-        address_ = value & 0x80FF'FFFC;
+        address_ = value & address_mask_;
         return;
     }
     const unsigned byte = port - u32{data_port};
     if (port < data_port || byte + size > 4 || !(address_ >> 31) || extract(address_, 23, 16) != 0) return;
-    config_write(extract(address_, 15, 8) & 0xFF, (address_ & 0xFC) + byte, size, value);
+    config_write(extract(address_, 15, 8) & 0xFF, register_number() + byte, size, value);
 }
 
 // PCI Express 7.2.2 "PCI Express Enhanced Configuration Access Mechanism (ECAM)"; the length field of

@@ -42,6 +42,8 @@ public:
     void attach(PciDevice& device, unsigned number, unsigned function = 0);
     PciDevice* device(unsigned number, unsigned function) const;
     void assign_resources();
+    /// NB_CFG.EnableCf8ExtCfg of AMD's processors: bits 27:24 of the address port are bits 11:8 of the register.
+    void set_extended_ports(bool extended) { address_mask_ = extended ? 0x8FFF'FFFC : 0x80FF'FFFC; }
 
     u64 memory_read(u64 physical, unsigned size);
     void memory_write(u64 physical, unsigned size, u64 value);
@@ -81,6 +83,9 @@ private:
     std::deque<Intx> intx_;
     std::unique_ptr<HostBridge> host_bridge_;
     std::unique_ptr<LpcBridge> lpc_bridge_;
+    u32 address_mask_ = 0x80FF'FFFC;
+    /// Register number in the address port.
+    u32 register_number() const { return (address_ & 0xFC) | static_cast<u32>(extract(address_, 27, 24)) << 8; }
     u32 address_ = 0;
 };
 

@@ -91,6 +91,7 @@ void Machine::build() {
     };
     board_ = std::make_unique<Board>(clock_, memory_, config_.cpus, config_.drive.path, std::move(hooks));
     board_->connect(bus_);
+    board_->pci.set_extended_ports(model_.has(Quirk::amd_platform_msrs));  // NB_CFG.EnableCf8ExtCfg is set
     for (unsigned i = 0; i < config_.cpus; ++i) {
         Processor& processor = *processors_.emplace_back(make_processor(i));
         bus_.add_local_apic(processor.apic);

@@ -90,6 +90,17 @@ TEST_CASE("PCI: configuration mechanism #1 [PCI 3.0 3.2.2.3.2]") {
     CHECK(t.host.port_read(0xCFE, 4) == 0xFFFF'FFFF);
 }
 
+TEST_CASE("PCI: bits 27:24 of the address port reach the extended space where the processor has NB_CFG [APM 2 App. A]") {
+    PciHarness t;
+    t.host.port_write(0xCF8, 4, 0x8F00'1000);
+    CHECK(t.host.port_read(0xCF8, 4) == 0x8000'1000);
+    CHECK(t.host.port_read(0xCFC, 4) == 0x5678'1234);
+    t.host.set_extended_ports(true);
+    t.host.port_write(0xCF8, 4, 0x8100'1000);
+    CHECK(t.host.port_read(0xCF8, 4) == 0x8100'1000);
+    CHECK(t.host.port_read(0xCFC, 4) == t.host.memory_read(ecam(2, 0x100), 4));
+}
+
 TEST_CASE("PCI: ECAM reaches the same space and what lies above 256 bytes [PCIe 7.2.2]") {
     PciHarness t;
     CHECK(t.host.memory_read(ecam(2, 0), 4) == 0x5678'1234);
