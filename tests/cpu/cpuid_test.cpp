@@ -63,7 +63,7 @@ TEST_CASE("CPUID.01H:EAX: family, model and stepping [SDM 2A Figure 3-6]") {
     CHECK(eax("nehalem") == 0x000106A5);
     CHECK(eax("skylake-server") == 0x00050654);
     CHECK(eax("zen") == 0x00800F12);
-    CHECK(eax("amd-max") == 0x00AF0FE1);
+    CHECK(eax("amd-max") == 0x00A50FF1);
     CHECK(eax("intel-max") == 0x000F06E1);
 }
 
