@@ -10,7 +10,7 @@ namespace exeunt::msr_rules {
 /// The stored value, without rule.
 inline constexpr std::nullptr_t plain = nullptr;
 
-inline constexpr u64 machine_check_banks = 4;  ///< IA32_MCG_CAP.Count; no other capability
+inline constexpr u64 machine_check_banks = 5;  ///< IA32_MCG_CAP.Count; no other capability
 inline constexpr u64 xss_supported = 0;        ///< no supervisor state component is modelled
 
 #define READ_RULE(name) Result<u64> name(Cpu& cpu, u64 stored)

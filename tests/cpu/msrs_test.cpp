@@ -214,10 +214,10 @@ TEST_CASE("command MSRs can only be written [SDM 3C Table 35-2]") {
 
 TEST_CASE("IA32_MCi_STATUS takes only 0, unless HWCR.McStatusWrEn is set [SDM 3B 15.3.2.2; APM 2 9.3.2.1]") {
     Harness t, amd{Mode::long64, "zen"};
-    CHECK((value(t, Msr::IA32_MCG_CAP) & 0xFF) == 4);
-    CHECK(wrmsr(t, Msr::IA32_MC3_STATUS, 0) == done);
-    CHECK(wrmsr(t, Msr::IA32_MC3_STATUS, 1) == gp);
-    CHECK(rdmsr(t, Msr::IA32_MC3_MISC + 1) == gp);
+    CHECK((value(t, Msr::IA32_MCG_CAP) & 0xFF) == 5);
+    CHECK(wrmsr(t, Msr::IA32_MC4_STATUS, 0) == done);
+    CHECK(wrmsr(t, Msr::IA32_MC4_STATUS, 1) == gp);
+    CHECK(rdmsr(t, Msr::IA32_MC4_MISC + 1) == gp);
     CHECK(wrmsr(amd, Msr::IA32_MC0_STATUS, 1) == gp);
     CHECK(wrmsr(amd, Msr::HWCR, u64{1} << 24 | u64{1} << 18) == done);
     CHECK(wrmsr(amd, Msr::IA32_MC0_STATUS, 1) == done);
