@@ -33,7 +33,7 @@ struct MachineConfig {
     unsigned cpus = 1;
     u64 memory = u64{1} << 30;
     ImageFile kernel;
-    std::vector<ImageFile> initrds;  ///< bzImage, PVH: one after the other; multiboot: modules
+    std::vector<ImageFile> initrds;  ///< bzImage: one after the other; PVH and multiboot: modules
     ImageFile drive;
     std::string append;
     u64 random_seed = 0;            ///< of RDRAND and RDSEED
