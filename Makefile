@@ -33,7 +33,8 @@ bench: ## micro guests on exeunt, QEMU TCG and Bochs, side by side
 	@echo "make bench: micro guests on exeunt, QEMU TCG and Bochs side by side; some fifteen minutes"
 	@scripts/packages build bench
 	@cmake --preset release >/dev/null
-	@cmake --build --preset release --target exeunt guests
+	@cmake --build --preset release --target exeunt guests micro_benchmarks
+	@build/release/tests/micro_benchmarks
 	@scripts/bench.py
 
 clean: ## remove build/
