@@ -21,18 +21,21 @@ const KnownDifferences& known_differences() {
 /// Cases for each row of an entry of the known differences that has not been met.
 constexpr u64 states_for_known = 6000;
 
-void judge(const Runner& runner) {
+void judge(const Runner& runner, bool surveyed) {
     for (const std::string& failure : runner.failures()) std::cout << failure << "\n";
     for (const auto& [row, count] : runner.failures_by_row()) std::cout << "  " << row << ": " << count << " cases\n";
-    CHECK(runner.failures_by_row().empty());
+    if (!surveyed && !runner.failures_by_row().empty())
+        MESSAGE("differences from a processor of which no list was made: to be looked at, not counted as failures");
+    CHECK((runner.failures_by_row().empty() || !surveyed));
 }
 
 /// Runs the share of the cases, and then more of the rows whose known differences have not shown up yet.
 void compare_with(const Forms& forms, Subject& subject, OracleHandle oracle, u64 cases) {
+    const Oracle which = oracle.oracle;
     Runner runner(forms, subject, std::move(oracle), known_differences(), options().seed);
     runner.run(cases, options().mnemonic);
     if (options().complete) runner.look_for_known(states_for_known);
-    judge(runner);
+    judge(runner, which != Oracle::silicon || SiliconOracle::surveyed());
 }
 
 void compare_with_unicorn(CaseMode mode) {
@@ -106,9 +109,7 @@ TEST_CASE("every row is generated or excluded with a reason, and nothing is excl
 TEST_CASE("known differences: every entry is still needed") {
     if (!options().mnemonic.empty()) return;
     for (const auto& e : known_differences().entries()) {
-        // The silicon's are those of AMD's processors.
-        const bool amd = SiliconOracle::available() && SiliconOracle::model_name() == std::string_view{"amd-max"};
-        if (e.oracle == Oracle::silicon && !amd) continue;
+        if (e.oracle == Oracle::silicon && !(SiliconOracle::available() && SiliconOracle::surveyed())) continue;
         if (!options().complete && e.hits == 0) continue;  // few cases do not meet them all
         INFO(e.mnemonics.front(), ": ", e.why);
         CHECK(e.hits > 0);

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstring>
 #include <stdexcept>
+#include <string_view>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -182,6 +183,13 @@ const char* SiliconOracle::model_name() {
     return c == signature_AMD_ecx ? "amd-max" : "intel-max";
 }
 
+bool SiliconOracle::surveyed() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    __get_cpuid(1, &a, &b, &c, &d);
+    const unsigned family = (a >> 8 & 0xF) + (a >> 20 & 0xFF);  // SDM 2A Figure 3-6: extended when the first is FH
+    return model_name() == std::string_view{"amd-max"} && family == 0x1A;
+}
+
 CpuModel SiliconOracle::restrict(CpuModel model) {
     for (const FeatureRow& row : feature_rows()) {
         unsigned answer[4] = {};
@@ -259,6 +267,7 @@ namespace exeunt::test {
 struct SiliconOracle::Native {};
 bool SiliconOracle::available() { return false; }
 const char* SiliconOracle::model_name() { return "intel-max"; }
+bool SiliconOracle::surveyed() { return false; }
 CpuModel SiliconOracle::restrict(CpuModel model) { return model; }
 SiliconOracle::SiliconOracle() {}
 SiliconOracle::~SiliconOracle() = default;
