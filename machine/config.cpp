@@ -132,7 +132,7 @@ private:
 }  // namespace
 
 void MachineConfig::validate() const {
-    if (cpus < 1 || cpus > max_cpus) throw BadInput("--cpus", "", fmt::format("a number from 1 to {}", max_cpus));
+    if (cpus < 1 || cpus > cpus_limit) throw BadInput("--cpus", "", fmt::format("a number from 1 to {}", cpus_limit));
     if (memory < min_memory || memory > max_memory || memory % 4096 != 0)
         throw BadInput("--memory", "", "a size from 2M to 64G that is a multiple of 4K");
     if (!kernel.given()) throw BadInput("--kernel", "", "a file");

@@ -23,7 +23,7 @@ struct ImageFile {
 };
 
 /// The limits of what can be configured.
-inline constexpr unsigned max_cpus = 64;
+inline constexpr unsigned cpus_limit = 64;
 inline constexpr u64 min_memory = u64{2} << 20;
 inline constexpr u64 max_memory = u64{64} << 30;
 
